@@ -53,7 +53,7 @@ def jargon() -> Diagram:
 def strength() -> Diagram:
     """Draw what a model expects after a text, and writes, as its LoRA is turned up: lesson 08's live page in motion."""
     live = runpy.run_path(str(ROOT / "lessons/08_lora/live.py"))
-    record, text, strengths = read_json(live["RECORD"])["turned"], next(iter(live["EXAMPLES"])), live["STRENGTHS"]
+    record, text, strengths = read_json(live["RECORD"])["turned"], live["PICTURED"], live["STRENGTHS"]
     rows = sorted(zip(record["words"], *record["shares"], strict=True), key=lambda row: -row[1])
     d = Diagram(
         FULL_WIDTH,
@@ -64,8 +64,8 @@ def strength() -> Diagram:
     )
     d.text(20, 36, f"“{text} …”: what comes next?", LARGE, "start", "bold")
     d.text(20, 72, "A model of Python's docs, as LoRA of NumPy's is turned up", LARGE, "start", "soft")
-    left, wide = 160, 1000  # of the bars; units per 100 %
-    for share in (0.1, 0.2, 0.3):
+    left, wide = 160, 800  # of the bars; units per 100 %
+    for share in (0.1, 0.2, 0.3, 0.4):
         d.line((left + wide * share, 108), (left + wide * share, 308), look="faint")
         d.text(left + wide * share, 328, f"{100 * share:.0f} %", LARGE, look="soft")
     for i, (word, *shares) in enumerate(rows):

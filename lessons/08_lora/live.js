@@ -185,7 +185,6 @@ function logits(ids, r, strength, count = 1, cache = emptyCache()) {
 // 4. The page.
 
 const TRAINED = [DATA.config.rank, 1]; // r and λ
-const LONGEST = 6; // tokens of a word in the table
 const ROWS = byId("next").tBodies[0].rows.length - 1; // the last is for all other tokens
 const buttons = document.querySelectorAll("#examples button"), sheets = document.querySelectorAll(".sheets p");
 
@@ -195,9 +194,12 @@ let base, full, now; // three readings of them: by the base, with the whole adap
 let likely, rows; // tokens: which base and adapter expect, and which the table has
 let rests; // token → the letters that complete it to a word, once they are known
 let widest; // the probability whose bar is as wide as its cell: a half, or the largest
+let isAsking = true; // until the reader has guessed, or begun to play
 let turn = 0; // counts the changes of text and sliders
 const best = ({ p }) => p.indexOf(Math.max(...p));
 const percent = (p) => `${show(100 * p, 1)} %`;
+const count = (n, what) => `${show(n)} ${what}${n === 1 ? "" : "s"}`;
+const isLetters = Array.from(bytesOfToken, (_, token) => /^\p{L}+$/u.test(decode([token])));
 
 // A reading goes on with these tokens. It has r and λ, the cache, and the probabilities p of the next token.
 function extended({ r, strength, cache }, tokens) {
@@ -218,14 +220,40 @@ function shown(token) {
     .replace(/ /g, "␣").replace(/\n/g, "↵").replace(/\t/g, "⇥") + (rests.get(token) ?? "");
 }
 
+// What is asked, or what is to be seen at this beginning.
+const QUESTION = byId("look").textContent;
+function caption() {
+  const own = DATA.examples.findIndex((one) => one.text === byId("text").value);
+  buttons.forEach((button, i) => button.setAttribute("aria-pressed", i === own));
+  byId("look").className = isAsking ? "answer" : "soft";
+  byId("look").textContent = own < 0 ? "A sentence of your own." : isAsking
+    ? QUESTION : DATA.examples[own].look;
+  byId("pick").textContent = isAsking ? "click your guess" : "pick one to go on";
+}
+
+// After the reader's guess. Whoever moves a slider or writes is free, too, without a verdict.
+function answer(token) {
+  const right = best(reading(TRAINED[0], DATA.half)), bold = document.createElement("b");
+  free();
+  bold.textContent = `${shown(right)}.`;
+  byId("look").prepend(bold, token === right ? " Exactly. " : ` You said “${shown(token)}”. `);
+  byId("look").className = "answer";
+  glide(byId("strength"), DATA.half, () => later(update, 0));
+}
+
+function free() {
+  if (!isAsking) return;
+  isAsking = false;
+  caption();
+}
+
 // After a change of the text.
 function read() {
-  const text = byId("text").value, room = DATA.config.context - 1, own = DATA.examples.findIndex((one) => one.text === text);
-  buttons.forEach((button, i) => button.setAttribute("aria-pressed", i === own));
-  byId("look").textContent = own < 0 ? "A sentence of your own." : DATA.examples[own].look;
+  const text = byId("text").value, room = DATA.config.context - 1;
+  caption();
   ids = encode(text);
   byId("note").textContent = ids.length > room ? `reads the last ${room} of ${show(ids.length)} tokens`
-    : ids.length ? `${show([...text].length)} characters, ${show(ids.length)} tokens` : "empty: how a document begins";
+    : ids.length ? `${count([...text].length, "character")}, ${count(ids.length, "token")}` : "empty: how a document begins";
   [base, full, rests] = [reading(0, 0), reading(...TRAINED), new Map()];
   const strongest = reading(TRAINED[0], Number(byId("strength").max)); // bars have its scale, so that those of the base stay
   widest = Math.max(0.5, ...[base, full, strongest].map((one) => one.p[best(one)]));
@@ -253,13 +281,14 @@ function paint() {
   const models = [base, now];
   byId("rank-says").textContent = `${now.r} of ${TRAINED[0]}`;
   byId("strength-says").textContent = now.strength.toFixed(2);
+  sheets[1].firstElementChild.textContent = now.r % TRAINED[0] ? "LoRA, cut: may break" : "with LoRA";
   widest = Math.max(widest, ...rows.flatMap((token) => models.map(({ p }) => p[token])));
   const lines = Array.from(byId("next").tBodies[0].rows, (line) => [...line.cells]);
   rows.forEach((token, i) => {
     const [{ firstElementChild: button }, bars, ...cells] = lines[i], text = decode([token]);
     button.textContent = shown(token);
     button.disabled = !text || text.includes("\ufffd"); // the end of the text, or part of a character
-    button.onclick = () => write(byId("text").value + text + (rests.get(token) ?? ""));
+    button.onclick = () => isAsking ? answer(token) : write(byId("text").value + text + (rests.get(token) ?? "").replace("…", ""));
     models.forEach((model, k) => {
       bars.children[k].style.width = `${(100 * model.p[token]) / widest}%`;
       cells[k].textContent = percent(model.p[token]);
@@ -282,14 +311,15 @@ async function writeOn() {
   for (const [i, model] of [base, now].entries()) if (sheets[i].matches(".pale")) await fill(sheets[i], model);
 }
 
-// The letters with which the model that expects a token more completes it to a word.
+// The letters with which the model that expects a token more completes it to a word, … where it is not sure of them.
 async function restOf(token) {
   const word = [token];
   let model = full.p[token] > base.p[token] ? full : base;
-  while (word.length < LONGEST && /\p{L}$/u.test(decode(word))) {
+  while (word.length < DATA.config.longest && /\p{L}$/u.test(decode(word))) {
     await pause();
     model = extended(model, [word.at(-1)]);
-    if (!/^\p{L}+$/u.test(decode([best(model)]))) break;
+    if (model.p.reduce((sum, p, i) => sum + isLetters[i] * p, 0) < 0.5) break;
+    if (model.p[best(model)] < 0.5) return `${decode(word.slice(1))}…`;
     word.push(best(model));
   }
   return decode(word.slice(1));
@@ -318,6 +348,7 @@ function later(action, milliseconds) {
 
 function typed() {
   turn++;
+  isAsking = false;
   for (const sheet of sheets) { // what a model wrote after another text
     const [, prompt, words] = sheet.children;
     [prompt.textContent, words.textContent] = [textEnd(), " …"];
@@ -336,7 +367,10 @@ function start() {
   model = modelFrom(bytesOf(byId("weights").textContent.replace(/\n/g, "")));
   controls = { t: "text", r: "rank", s: "strength" };
   byId("text").addEventListener("input", typed);
-  for (const slider of ["rank", "strength"]) byId(slider).addEventListener("input", () => later(update, 0));
+  for (const slider of ["rank", "strength"]) byId(slider).addEventListener("input", () => {
+    free();
+    later(update, 0);
+  });
   buttons.forEach((button, i) => button.addEventListener("click", () => {
     [byId("rank").value, byId("strength").value] = TRAINED;
     write(DATA.examples[i].text);

@@ -16,6 +16,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,9 @@ from typing import Any
 import numpy as np
 
 from minilora.formats.atomic import read_json
+from minilora.functional import softmax
 from minilora.measure.lab import Lab
+from minilora.tensor import no_grad
 from minilora.train import load, methods
 
 COMMAND = "minilora finetune --data numpy-docs --method lora --steps 200 --seed 0"
@@ -39,15 +42,17 @@ RANK, ALPHA = 8, 16  # of the command
 CONTEXT, WRITTEN = 112, 16  # tokens that are read and written: together the 128 that base and adapter were trained on
 RECORD = Path(__file__).with_suffix(".json")
 ROWS = 6  # tokens that are shown
-STRENGTHS, WORDS = (0, 0.25, 0.5, 0.75, 1), 5  # of the README's picture of this page, in docs/pictures.py
-EXAMPLES = {  # beginnings, and what to look for
-    "Return an": "Turn λ down to 0, slowly: the green sheet becomes the grey one. Which word leads half-way? Is it one "
-    "of the two that lead at the ends?",
-    "Convert the input to an": "Turn r down. How many of the eight pieces does it take for “array” to lead?",
-    "Returns\n": "Not the words but the form: NumPy's documentation underlines its headings. Which sheet draws a line, "
-    "and from which r on?",
-    "This exception is": "What it costs: a sentence as in Python's documentation. How sure are the two of “raised”, "
-    "and how much of that comes back at λ = 0.5?",
+PICTURED = "Convert the input to an"  # in the README's picture of this page, which docs/pictures.py draws,
+STRENGTHS, WORDS = (0, 0.25, 0.5, 0.75, 1), 5  # at these λ, with so many words
+LONGEST = 6  # tokens of a word in the table
+HALF = 0.5  # λ of the reader's guess, which is about the first of these beginnings
+EXAMPLES = {  # beginnings, and what to see there
+    "Return an": "Half-way, a word leads that leads at neither end. At λ = 0, the green sheet is the grey one.",
+    "Convert the input to an": "Turn r down: the first of the eight pieces is enough for “array” to lead.",
+    "Returns\n": "Not the words but the form: NumPy's documentation underlines its headings. Turn r down: below 5, the "
+    "line is gone.",
+    "This exception is": "What it costs: a sentence as in Python's documentation. LoRA halves how sure the model is of "
+    "“raised”, and λ = 0.5 gives half of that back.",
 }
 
 
@@ -110,30 +115,59 @@ def measure() -> dict:
         trained = load.load_model("base", f"{folder}/run")[0]
     adapter = b"".join(as_bytes(array) for a, b in adapter_of(trained) for array in pieces(a.numpy(), b.numpy()))
     lab, models = Lab(load.base_folder()), [model_in_8_bits(adapter, r) for r in range(RANK + 1)]
-    ends = models[0], models[RANK]
+    ends, half = (models[0], models[RANK]), model_in_8_bits(adapter, RANK, HALF)
     return {
         "adapter": base64.b64encode(adapter).decode(),
         "rank": [round(lab.bits(model, lab.domain_test), 5) for model in models],
         "old": [round(lab.bits(model, lab.base_test), 5) for model in ends],
+        "half": [round(lab.bits(half, text), 5) for text in (lab.domain_test, lab.base_test)],
         "characters": lab.domain_test.characters,
         "written": [continued(lab.tokenizer, model, next(iter(EXAMPLES))) for model in ends],
-        "turned": turned(adapter, lab.tokenizer, next(iter(EXAMPLES))),
+        "turned": turned(adapter, lab.tokenizer, PICTURED),
     }
 
 
 def turned(adapter: bytes, tokenizer: Any, text: str) -> dict:
-    """Return what comes after a text as λ rises: the words that are likely on the way, and what is written."""
-    models, ids = [model_in_8_bits(adapter, RANK, strength) for strength in STRENGTHS], tokenizer.encode(text)
-    logits = np.stack([model([[tokenizer.eos_token_id, *ids]]).logits.numpy()[0, -1] for model in models])
-    shares = np.exp(logits - np.logaddexp.reduce(logits, axis=1, keepdims=True))
-    tokens = np.argsort(-shares.max(axis=0))[:WORDS]
-    starts = [tokenizer.decode(tokens[i : i + 1]) for i in range(WORDS)]
-    rest = [re.match(r"\w*", continued(tokenizer, models[-1], text + start))[0] for start in starts]
+    """Return what comes after a text as λ rises: the likeliest words that the model is sure of, and what is written."""
+    models = [model_in_8_bits(adapter, RANK, strength) for strength in STRENGTHS]
+    ids = [tokenizer.eos_token_id, *tokenizer.encode(text)]
+    shares = np.stack([expected(model, ids) for model in models])
+    words = {}
+    for token in map(int, np.argsort(-shares.max(axis=0))):
+        word = completed(tokenizer, models[shares[:, token].argmax()], ids, token).strip()
+        if not word.endswith("…"):
+            words[token] = word
+        if len(words) == WORDS:
+            break
+    tokens = list(words)
     return {
-        "words": [start.strip() + end for start, end in zip(starts, rest, strict=True)],
+        "words": list(words.values()),
         "shares": [[round(float(row[token]), 3) for token in tokens] for row in shares],
         "written": [continued(tokenizer, model, text).split("\n")[0] for model in models],
     }
+
+
+def expected(model: Any, ids: Sequence[int]) -> np.ndarray:
+    """Return the probabilities of the token after others, (V,)."""
+    with no_grad():
+        return softmax(model(np.asarray(ids)[None]).logits[:, -1]).numpy()[0]
+
+
+def completed(tokenizer: Any, model: Any, ids: Sequence[int], token: int) -> str:
+    """Return the word that a token begins after others, with … where a model is not sure of its rest, as live.js does.
+
+    Sure: half of its probability goes to one token of letters, or half to what ends the word.
+    """
+    is_letters = np.array([tokenizer.decode([one]).isalpha() for one in range(tokenizer.vocab_size)])
+    word = [token]
+    while len(word) < LONGEST and tokenizer.decode(word)[-1:].isalpha():
+        shares = expected(model, [*ids, *word])
+        if shares[is_letters].sum() < 0.5:
+            break
+        if shares.max() < 0.5:
+            return tokenizer.decode(word) + "…"
+        word.append(int(shares.argmax()))
+    return tokenizer.decode(word)
 
 
 def continued(tokenizer: Any, model: Any, text: str) -> str:
@@ -155,8 +189,8 @@ textarea { width: 100%; font: 1rem/1.4 ui-monospace, monospace; padding: .4rem .
 #examples { gap: .4rem; } #examples a { margin-left: auto; font-size: .9rem; }
 :is(#examples, #next) button { font: .9rem ui-monospace, monospace; padding: .2rem .5rem; }
 #examples [aria-pressed=true] { border-color: var(--lora); box-shadow: inset 0 0 0 1px var(--lora); }
-#look { margin: .3rem 0; min-height: 4.5em; }
-.row .long :is(span, b) { width: 5.2rem; }
+#look { margin: .3rem 0; min-height: 4.5rem; }
+.row .long { min-width: 0; } .long span { width: 5.2rem; } .long b { width: 3.4rem; }
 .sheets { display: grid; grid-template-columns: 1fr 1fr; gap: .8rem; margin-bottom: .5rem; }
 .sheets p { margin: 0; height: 9rem; overflow: hidden; padding: .3rem .6rem 0; border-top: .25rem solid;
   background: var(--panel); font-size: .95rem; line-height: 1.35; white-space: pre-wrap; overflow-wrap: anywhere; }
@@ -168,7 +202,8 @@ textarea { width: 100%; font: 1rem/1.4 ui-monospace, monospace; padding: .4rem .
 #next :is(th, td):is(.base, .lora) { width: 4.4rem; } #next .leads { font-weight: 700; }
 #next button { width: 100%; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; text-align: left;
   padding: .05rem .5rem; min-height: 1.6em; cursor: pointer; color: inherit; }
-#next thead td { font-size: .78rem; color: var(--soft); text-align: left; vertical-align: bottom; }
+#next thead td { font-size: .78rem; color: var(--soft); text-align: left; vertical-align: bottom;
+  white-space: normal; line-height: 1.2; }
 #next i { display: block; height: .5rem; min-width: 1px; border-radius: 0 .15rem .15rem 0; }
 #next i + i { margin-top: 2px; } i.base { background: var(--base); } i.lora { background: var(--lora); }
 h2 { font-size: 1.25rem; margin: 1.6rem 0 .6rem; padding-top: 1rem; border-top: 1px solid var(--line); }
@@ -177,7 +212,8 @@ h2 { font-size: 1.25rem; margin: 1.6rem 0 .6rem; padding-top: 1rem; border-top: 
 }
 @media (max-width: 30rem) {
   h1 { font-size: 1.05rem; } .lead, #look, .row .long, #next { font-size: .85rem; line-height: 1.35; }
-  .lead, .row { margin: .2rem 0 .4rem; } :is(#examples, #next) button, .title { font-size: .8rem; }
+  #look { min-height: 3.8rem; } .lead, .row { margin: .2rem 0 .4rem; }
+  :is(#examples, #next) button, .title { font-size: .8rem; }
   .sheets p { font-size: .78rem; height: 6.9rem; padding: .2rem .4rem 0; }
   #next th:first-child { width: 6.4rem; } #next :is(th, td):is(.base, .lora) { width: 3.6rem; padding: .2rem 0; }
 }
@@ -200,7 +236,8 @@ def data() -> dict:
     maps = [weight.shape for name, weight in weights.items() if ".layers." in name and len(weight.shape) == 2]
     record = read_json(RECORD)
     return {
-        "config": config | {"rank": RANK, "alpha": ALPHA, "context": CONTEXT, "written": WRITTEN},
+        "config": config | {"rank": RANK, "alpha": ALPHA, "context": CONTEXT, "written": WRITTEN, "longest": LONGEST},
+        "half": HALF,
         "weights": sum(weight.size for weight in weights.values()),
         "maps": len(maps),
         "piece": sum(map(sum, maps)),
@@ -221,7 +258,11 @@ def summary(data: dict) -> str:
 def body(data: dict) -> str:
     """Write the page's HTML; live.js fills the table."""
     record, first, adapter = data["record"], data["examples"][0], RANK * data["piece"]
-    ranks = ", ".join(f"{bits:.2f} at r = {r}" for r, bits in enumerate(record["rank"]) if r in (1, 2, 4))
+    ranks = ", ".join(f"{bits:.2f} with r = {r}" for r, bits in enumerate(record["rank"]) if r in (1, 2, 4))
+    ends = (record["rank"][0], record["rank"][RANK]), record["old"]
+    turned = [(off, half, full) for (off, full), half in zip(ends, record["half"], strict=True)]
+    learned, price = ("{:.2f}, {:.2f} and {:.2f}".format(*bits) for bits in turned)
+    gained, paid = (100 * (half - off) / (full - off) for off, half, full in turned)
     parameters = load.load_model("base")[0].parameters()
     everything = b"".join(as_bytes(one.data) for one in parameters) + base64.b64decode(read_json(RECORD)["adapter"])
     weights = re.sub("(.{1000})", r"\1\n", base64.b85encode(everything, pad=True).decode())
@@ -246,7 +287,8 @@ pieces to each of {data["maps"]} matrices, {100 * adapter / data["weights"]:.0f}
   <textarea id="text" rows="2" spellcheck="false" autocomplete="off" autocapitalize="off"
     >{html.escape(first["text"])}</textarea>
   <div class="row" id="examples">{buttons}<a id="view" hidden>copy link</a></div>
-  <p class="soft" id="look">{first["look"]}</p>
+  <p class="answer" id="look" role="status">Your guess first: which word leads at half strength (λ&nbsp;=&nbsp;{HALF})?
+  Click it in the list.</p>
   <div class="row">
     <label class="long"><span>rank r</span>
       <input type="range" id="rank" min="0" max="{RANK}" value="{RANK}"> <b id="rank-says"></b></label>
@@ -256,7 +298,7 @@ pieces to each of {data["maps"]} matrices, {100 * adapter / data["weights"]:.0f}
 </div>
 <div>
   <div class="sheets">{sheets}</div>
-  <table id="next"><thead><tr><th scope="col">next word</th><td>pick one to go on</td>
+  <table id="next"><thead><tr><th scope="col">next word</th><td id="pick">click your guess</td>
     <th scope="col" class="base">base</th><th scope="col" class="lora">LoRA</th></tr></thead>
   <tbody>{ROWS * word}{row("all others", "")}</tbody></table>
 </div>
@@ -266,16 +308,16 @@ pieces to each of {data["maps"]} matrices, {100 * adapter / data["weights"]:.0f}
 thin matrices A and B, and the map becomes W + λ · (α/r) · B · A. Both sliders lead back to the base: r = 0, or λ = 0.
 At r = {RANK} and λ = 1 the adapter is as it was trained.</p>
 <p>Rank r: training made one update of rank {RANK} per map, and a singular value decomposition cuts it into {RANK}
-pieces, of {data["piece"]:,} numbers in all maps together. The slider uses the r largest. (Training with a smaller rank
-would have ended elsewhere. α/r stays at its value in training, {ALPHA}/{RANK} = {ALPHA // RANK}.)</p>
+pieces, of {data["piece"]:,} numbers in all maps together. The slider uses the r largest. They were trained together, so
+what a few of them write can be broken. (α/r stays at its value in training, {ALPHA}/{RANK} = {ALPHA // RANK}.)</p>
 <p>The table has the probabilities of the next <em>token</em>, a word or a piece of one. A piece is shown with the rest
-of its word, as written by the model that expects it more. ↵ is a new line, ␣ a space. On the sheets, each model goes on
-with the token that it expects most.</p>
+of its word if the model that expects it more is sure of that rest, else with “…”. ↵ is a new line, ␣ a space. On the
+sheets, each model goes on with the token that it expects most.</p>
 <h2>Is it more than one sentence?</h2>
 <p>The beginnings above were chosen because they show something. Over {record["characters"]:,} characters of NumPy's
-documentation that the adapter was not trained on, the model needs {record["rank"][0]:.2f} bits per character without
-it, {ranks}, and {record["rank"][RANK]:.2f} at r = {RANK}. The price: on Python's documentation, which the base was
-trained on, {record["old"][0]:.2f} bits per character rise to {record["old"][1]:.2f}.</p>
+documentation that the adapter was not trained on, the model needs {learned} bits per character at λ = 0, {HALF} and 1.
+The price: on Python's documentation, which the base was trained on, it needs {price}. So half the strength has
+{gained:.0f} % of the gain for {paid:.0f} % of the price. Fewer pieces, at λ = 1, gain less: on NumPy's, {ranks}.</p>
 <p class="soft">The adapter comes from <code>{COMMAND}</code>. Base and adapter have 8 bits per weight here. The forward
 pass is plain JavaScript, in the source of this page, and a test compares its logits with minilora's. Nothing that you
 type is sent anywhere.</p>

@@ -61,15 +61,15 @@ function ruler(weights, book, now, size) {
     if (isOpen) words(Math.max(60, start + long / 2), 282, Number(most.toPrecision(3)));
   });
   weights.forEach((x, i) => {
-    const at = height(x), goes = height(back[i]), up = Math.sign(x), bold = i === chosen() ? "font-weight: 700" : "";
+    const at = height(x), goes = height(back[i]), bold = i === chosen() ? "font-weight: 700" : "";
     draw(svg, "path", { d: `M${column(i)} ${at}V${goes}`, stroke: "var(--memory-gradients)", "stroke-width": 4 });
     draw(svg, "rect", { x: column(i) - WIDE * 0.4, y: goes - 2, width: WIDE * 0.8, height: 4, fill: "var(--ink)" });
     draw(svg, "circle", { cx: column(i), cy: at, r: 4.5, fill: bold ? "var(--ink)" : "var(--page)", stroke: "var(--ink)", "stroke-width": 1.5, style: "touch-action: none" });
-    if (Math.abs(x) > AXIS) { // the axis is broken
-      draw(svg, "path", { d: `M${column(i) - 9} ${at + 13 * up}l18-6m-18 11l18-6`, stroke: "var(--ink)", "stroke-width": 1.5 });
-      words(column(i), x > 0 ? at - 9 : at + 17, Number(x.toPrecision(3)), { style: "font-weight: 600" });
-    }
-    words(column(i), 248, i + 1, { class: i % 2 ? "fine" : "", style: `font-size: 12px; ${bold}` });
+    const far = [x, back[i]].find((one) => Math.abs(one) > AXIS);
+    if (far) // the axis is broken
+      draw(svg, "path", { d: `M${column(i) - 9} ${height(far) + 13 * Math.sign(far)}l18-6m-18 11l18-6`, stroke: "var(--ink)", "stroke-width": 1.5 });
+    if (far === x) words(column(i), x > 0 ? at - 9 : at + 16, Number(x.toPrecision(3)), { style: "font-weight: 600" });
+    words(column(i), 250, i + 1, { class: i % 2 ? "fine" : "", style: `font-size: 12px; ${bold}` });
     if (isOpen) words(column(i), 265, digit(codes[i]), { style: `font-size: 12px; ${bold}` });
   });
   if (isOpen) words(0, 265, "code", { "text-anchor": "start" });
@@ -82,8 +82,8 @@ function ruler(weights, book, now, size) {
     draw(svg, "path", { d: `M${RIGHT - 14} ${MIDDLE - UNIT * mark}h28`, ...look });
   });
   words(RIGHT, 17, Number(most.toPrecision(3)));
-  words(RIGHT, 238, `${used.size} of ${book.values.length}`, { style: "font-weight: 600" });
-  words(RIGHT, 253, "used", { class: "fine" });
+  words(RIGHT, 250, `${used.size} of ${book.values.length}`, { style: "font-weight: 600" });
+  words(RIGHT, 265, "used", { class: "fine" });
 }
 
 function update() {
@@ -121,8 +121,9 @@ const redraw = begin({ weight: "which", value: "value", block: "block", ruler: "
     const [before, after] = [OWN[OUTLIER], end].map((x) => quantized(changed(OUTLIER, x), book, SIZE));
     return { marks: marks(after, OUTLIER, SIZE).size, times: show(after.error / before.error, 1) };
   });
+  const asked = location.hash ? ` (With NF4 and blocks of ${SIZE}. The picture shows what the link has set.)` : "";
   const answer = Object.assign(document.createElement("b"), { textContent: `${nf4.marks} mark${nf4.marks === 1 ? "" : "s"}.` });
-  byId("verdict").replaceChildren(answer, (guess === null ? "" : guess === nf4.marks ? " Exactly." : ` You said ${show(guess)}.`) +
+  byId("verdict").replaceChildren(answer, (guess === null ? asked : guess === nf4.marks ? " Exactly." : ` You said ${show(guess)}.`) +
     ` The ${others(OWN, OUTLIER, SIZE).length + 1} weights of a block share one ruler, and ` +
     `weight ${OUTLIER + 1} stretches it: its marks are far apart, and the others' error, in red, is ` +
     `${nf4.times} times as large. With INT4's ruler, they ${int4.marks === 1 ? "all share one mark" : `use ${int4.marks} marks`}, and the error is ${int4.times} times as large.`);

@@ -12,7 +12,7 @@ TITLE = "4 bits: sixteen values to choose from"
 BACKGROUND = "A language model's weights, rounded to 4 bits each"
 NAME = "4 bits"  # in the links of other pages
 HEADLINE = "One weight grows tenfold. What happens to the other 15?"
-ABOUT = "Make one weight of a language model ten times as large, and see its neighbours rounded away"
+ABOUT = "Make one weight of a language model ten times as large, and see what becomes of its neighbours"
 LAYER = "model.layers.0.self_attn.q_proj"
 KINDS = {"nf4": "NF4", "int4": "INT4"}
 TIMES, SIZE = 10, 16  # as large becomes the largest weight, in blocks of so many
@@ -61,7 +61,7 @@ def body(data: dict) -> str:
 <style>.gauge s {{ position: absolute; inset: -2px auto -2px 0; border-left: 2px solid var(--ink); }}</style>
 <div class="say">
 <p class="lead">To fit into 4 bits, each weight of a model is rounded to one of sixteen marks on a ruler. The ruler is
-stretched until its last mark meets the largest weight: here, number {place + 1}. What if that one were far larger?</p>
+stretched to the largest weight: here, number {place + 1}. What if that one were far larger?</p>
 <form id="guess" class="row"><label><span>Your guess first: the other {beside} weights use
 {quantized(weights, "nf4", SIZE)[0]} of the sixteen marks. How many will they use when weight {place + 1} is ten times
 as large?</span> <input type="number" name="guess" min="1" max="16" required></label>
@@ -91,7 +91,7 @@ as large?</span> <input type="number" name="guess" min="1" max="16" required></l
   <p class="after">How to limit the damage? With blocks of 4, each block has a ruler of its own, so only the
   outlier's neighbours suffer. But each ruler costs 32 bits for its scale.
   <button type="button" id="remedy">Try blocks of 4</button><output id="remedied"></output>
-  QLoRA takes blocks of 64, which is 4.5 bits per weight.</p>
+  QLoRA takes blocks of 64, which is 4.5 bits per weight, and 4.13 once the scales are rounded as well.</p>
   <p class="soft">Circle: a weight, from a language model's first layer. Bar: the mark that it is rounded to. Lines:
   the other marks. On the right: the whole ruler, with the marks that the other weights use in green.<span
   class="after"> Drag a circle, or use the sliders; one weight at a time is changed. Red: the error; at 100 %, it is as
@@ -101,7 +101,8 @@ as large?</span> <input type="number" name="guess" min="1" max="16" required></l
     <p><output id="nf4-says"></output></p>
     <p><output id="int4-says"></output></p>
     <p class="soft">Codes, below the picture, are the marks' numbers as hexadecimal digits. Two share a byte, the first
-    in its high half. Scale: the block's largest weight, which its last mark meets.</p>
+    in its high half. Scale: the size of the block's largest weight, which lies on mark 1 or -1. (INT4 has one more,
+    below -1.)</p>
   </details>
   <p><a href="README.md">The reading</a> says where the marks come from, and <a href="exercise.py">the exercise</a>
   builds them.</p>

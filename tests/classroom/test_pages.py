@@ -966,7 +966,7 @@ def test_a_record_that_cannot_be_makes_no_page(record):
         ("07", lambda: trained_ways(9, 0.6), "0 0.5 1 10 25 60"),
         ("08", lambda: pieces(matrix(51, 77)), "1 8 80 100"),
         ("10", lambda: scored(WORDS[:5], 3, 7, 9), "1 100"),
-        ("11", lambda: weights(14, 0.3), "1 4 4.5 8 10 16 32 64 100"),
+        ("11", lambda: weights(14, 0.3), "1 4 4.13 4.5 8 10 16 32 64 100"),
         ("12", lambda: planned(0.83), "2 4 8 10 16 24 32 48 64 65 80 512"),
     ],
 )
