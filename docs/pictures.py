@@ -64,8 +64,8 @@ def strength() -> Diagram:
     )
     d.text(20, 36, f"“{text} …”: what comes next?", LARGE, "start", "bold")
     d.text(20, 72, "A model of Python's docs, as LoRA of NumPy's is turned up", LARGE, "start", "soft")
-    left, wide = 160, 800  # of the bars; units per 100 %
-    for share in (0.1, 0.2, 0.3, 0.4):
+    left, wide = 160, 750  # of the bars; units per 100 %
+    for share in (0.2, 0.4):
         d.line((left + wide * share, 108), (left + wide * share, 308), look="faint")
         d.text(left + wide * share, 328, f"{100 * share:.0f} %", LARGE, look="soft")
     for i, (word, *shares) in enumerate(rows):
