@@ -129,7 +129,7 @@ def test_the_page_has_the_chart_and_shows_markup_as_text(results):
     chart = page.chart("A <chart>", bars, grids.show_signed)
     assert re.findall(r"width: ([0-9.]+)%", chart) == ["100.0", "88.0", "44.0", "0.0"] and "<td>−0.020</td>" in chart
     assert set(re.findall('background: ([^"]+)', chart)) == {palette.BLUE}
-    chart = page.chart("A <chart>", bars, grids.show_signed, story.COLOURS)
+    chart = page.chart("A <chart>", bars, grids.show_signed)
     assert re.findall('background: ([^"]+)', chart) == 2 * [palette.GREEN] + 2 * [palette.RED], "learned and forgot"
     html = page.page("<b>", "<i>", [("<1>", "<2>")], chart, grid, [("<h>", "<p>")])
     assert all(f"&lt;{name}&gt;" in html for name in ("b", "i", "1", "2", "h", "chart"))
