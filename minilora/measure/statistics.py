@@ -1,4 +1,4 @@
-"""Intervals of differences, verdicts, and the smallest effect that an experiment could have seen.
+"""Intervals of differences, and the smallest effect that an experiment could have seen.
 
 Two methods that share seeds and data are compared by their differences, seed by seed, because the effect of a seed on
 both cancels out. The interval of the mean difference comes from Student's t distribution (1908). If several comparisons
@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from functools import cache
 from math import exp, inf, isfinite, lgamma, nan, pi, sqrt, tan
 from statistics import NormalDist
-from typing import Literal
 
 import numpy as np
 
@@ -34,19 +33,19 @@ class Interval:
     def excludes(self, value: float) -> bool:
         return self.low > value or self.high < value
 
-    def show(self, digits: int, scale: float = 1.0) -> str:
-        """Format as `+0.012 (+0.003 to +0.021)`, or `+0.012 (one seed)`; numbers are multiplied by `scale`."""
-        rounded = (round(scale * x, digits) + 0 for x in (self.mean, self.low, self.high))  # + 0: no −0.000
+    def show(self, digits: int) -> str:
+        """Format as `+0.012 (+0.003 to +0.021)`, or `+0.012 (one seed)`."""
+        rounded = (round(x, digits) + 0 for x in (self.mean, self.low, self.high))  # + 0: no −0.000
         mean, low, high = (f"{x:+.{digits}f}".replace("-", "−") for x in rounded)
         if not self.df:
             return f"{mean} (one seed)" if isfinite(self.mean) else "diverged" if self.count else "no seed of both"
         return f"{mean} ({low} to {high})"
 
-    def in_words(self, digits: int, scale: float = 1.0) -> str:
+    def in_words(self, digits: int) -> str:
         """Format as `show` does; if the interval holds 0, add the smallest difference that was likely to be seen."""
         if self.excludes(0) or not self.df or not self.error:
-            return self.show(digits, scale)
-        return f"{self.show(digits, scale)[:-1]}; {scale * smallest_visible(self):.{digits}f} would have been seen)"
+            return self.show(digits)
+        return f"{self.show(digits)[:-1]}; {smallest_visible(self):.{digits}f} would have been seen)"
 
 
 def paired_interval(
@@ -103,13 +102,6 @@ def smallest_visible(interval: Interval, power: float = 0.8) -> float:
     half = interval.high - interval.mean - interval.rounding
     deviation = sqrt(interval.error**2 + half**2 * (1 - mean**2))
     return half * mean + NormalDist().inv_cdf(power) * deviation + interval.rounding
-
-
-def verdict(interval: Interval, low: float, high: float) -> Literal["shown", "refuted", "undecided"]:
-    """Judge the claim that the true mean is in [low, high]: shown if all of the interval is, refuted if none of it."""
-    if low <= interval.low and interval.high <= high:
-        return "shown"
-    return "refuted" if interval.low > high or interval.high < low else "undecided"
 
 
 @cache
