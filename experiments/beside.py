@@ -1,12 +1,19 @@
 """Comparison of several ways to do a task with one of them, on the same items: differences, intervals and verdicts."""
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from minilora.measure.records import Records
 from minilora.measure.results import Column, Result
-from minilora.measure.statistics import Interval, items_interval, verdict
+from minilora.measure.statistics import Interval, items_interval
+
+
+def verdict(interval: Interval, low: float, high: float) -> Literal["shown", "refuted", "undecided"]:
+    """Judge the claim that the true mean is in [low, high]: shown if all of the interval is, refuted if none of it."""
+    if low <= interval.low and interval.high <= high:
+        return "shown"
+    return "refuted" if interval.low > high or interval.high < low else "undecided"
 
 
 class Beside(Result):

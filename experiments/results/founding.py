@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 
+from experiments.beside import verdict
 from experiments.compare_model import KIND, PROBE, PROMPTED
 from experiments.compare_model_report import FAMILY, LABELS, ModelResult
 from experiments.results.tables import markdown
 from minilora.measure.records import Records
-from minilora.measure.statistics import verdict
 from minilora.show.grids import Grid, Spread, listed, show_bytes, show_share
 
 SUBJECTS = {

@@ -19,8 +19,9 @@ from functools import cached_property
 from math import exp, inf, log
 from typing import Any
 
+from experiments.beside import verdict
 from experiments.compare_model_report import FAMILY, LABELS, VARIANTS, ModelResult
-from minilora.measure.statistics import Interval, paired_interval, smallest_visible, verdict
+from minilora.measure.statistics import Interval, paired_interval, smallest_visible
 from minilora.show.grids import Grid, listed
 
 SIZES = SMALL, LARGE = "2.8 M", "135 M"

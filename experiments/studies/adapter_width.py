@@ -4,8 +4,8 @@ from itertools import product
 from math import inf
 
 from experiments.bench import Bench
+from experiments.beside import verdict
 from experiments.studies.study import NEAR, Study, StudySettings, ends
-from minilora.measure.statistics import verdict
 from minilora.show.grids import Grid, show_share
 from minilora.show.style import LOOKS, base_line, errorbar, log_ticks, single, styled, with_legend
 from minilora.train.methods import Options

@@ -23,13 +23,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from experiments.bench import Bench
+from experiments.beside import verdict
 from experiments.compare_model import ROWS
 from experiments.compare_model_report import LABELS
 from experiments.retention import level_between, rank_correlation, rising_curve
 from experiments.studies.study import Study, StudySettings
 from minilora.errors import MiniloraError
 from minilora.measure.lab import SCRATCH
-from minilora.measure.statistics import Interval, paired_interval, verdict
+from minilora.measure.statistics import Interval, paired_interval
 from minilora.palette import BLACK, BLUE, GREEN, ORANGE, PINK, SKY, YELLOW
 from minilora.show import style
 from minilora.show.grids import Grid, listed

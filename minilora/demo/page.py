@@ -8,10 +8,11 @@ from rich.console import Console
 from rich.table import Table
 
 from minilora.errors import line_width
-from minilora.palette import BLUE
+from minilora.palette import BLUE, GREEN, RED
 from minilora.show.grids import Grid
 
 Numbers = Sequence[tuple[str, str]]  # pairs of a number and its explanation
+COLOURS = {"learned": GREEN, "forgot": RED}  # of bars whose name ends in this word
 STYLE = """
 :root { color-scheme: light dark; }
 body { margin: 2rem auto; max-width: 52rem; padding: 0 1rem; font: 1rem/1.5 system-ui, sans-serif; }
@@ -32,41 +33,26 @@ pre { white-space: pre-wrap; font-size: 0.85rem; }
 """
 
 
-def tell(
-    console: Console,
-    numbers: Numbers,
-    title: str,
-    bars: Mapping[str, float],
-    show: Callable,
-    colours: Mapping[str, str] | None = None,
-) -> None:
-    """Print the numbers and a chart of bars {name: length}, each with its length as `show` writes it.
-
-    colours: {last word of a bar's name: its colour}.
-    """
+def tell(console: Console, numbers: Numbers, title: str, bars: Mapping[str, float], show: Callable) -> None:
+    """Print the numbers and a chart of bars {name: length}, each with its length as `show` writes it."""
     table = Table.grid(padding=(0, 2))
     table.add_column(justify="right", style="bold", no_wrap=True)
     for number in numbers:
         table.add_row(*number)
     chart = Table.grid(padding=(0, 2))
     for name, length in bars.items():  # a negative length has no bar
-        colour, width = _colour(name, colours, "default"), line_width() // 2
+        colour, width = COLOURS.get(name.split()[-1], "default"), line_width() // 2
         bar = Bar(max(*bars.values(), 1e-9), 0, max(length, 0), width=width, color=colour)
         chart.add_row(name, bar, show(length))
     console.print(table, f"\n[bold]{title}[/bold]", chart, "", sep="\n")
 
 
-def _colour(name: str, colours: Mapping[str, str] | None, other: str) -> str:
-    return (colours or {}).get(name.split()[-1], other)
-
-
-def chart(title: str, bars: Mapping[str, float], show: Callable, colours: Mapping[str, str] | None = None) -> str:
+def chart(title: str, bars: Mapping[str, float], show: Callable) -> str:
     """Return the same chart as HTML."""
     longest, rows = max(*bars.values(), 1e-9), ""
     for name, length in bars.items():
-        bar = (
-            f'<i style="width: {100 * max(length, 0) / longest:.1f}%; background: {_colour(name, colours, BLUE)}"></i>'
-        )
+        colour = COLOURS.get(name.split()[-1], BLUE)
+        bar = f'<i style="width: {100 * max(length, 0) / longest:.1f}%; background: {colour}"></i>'
         rows += f"<tr><td>{escape(name)}</td><td>{bar}</td><td>{escape(show(length))}</td></tr>"
     return f"<h2>{escape(title)}</h2><table class=bars>{rows}</table>"
 

@@ -21,14 +21,13 @@ from minilora.formats.atomic import make_folder, read_json, show_path, write_ato
 from minilora.measure.lab import BASE_DATA, DOMAIN, SCRATCH, Lab
 from minilora.measure.memory import peak_bytes, peak_of_steps
 from minilora.measure.records import Records
-from minilora.palette import GREEN, RED
 from minilora.show.grids import NAMES, drawn, show_signed
 from minilora.train import load
 from minilora.train.loop import TrainConfig
 
 PAGE, RECORDS = "report.html", "results.jsonl"
 KIND = "demo"  # kind of the records
-CHART, COLOURS = "Learned and forgotten, in bits/character", {"learned": GREEN, "forgot": RED}
+CHART = "Learned and forgotten, in bits/character"
 BEHIND = (
     "With --quick, LoRA stays far behind full fine-tuning: it trains at the learning rate of the longer demo, "
     "which has more steps."
@@ -98,7 +97,7 @@ def run_demo(out: Path, quick: bool = False, seed: int = 0) -> Records:
     numbers, grid = claims.three_numbers(result), claims.adaptation_grid(result)
     samples = "\n\n".join(map(_sample, (row for row in records.of("text") if "continuation" in row)))
     chart = CHART, claims.learned_and_forgot(result), show_signed
-    page.tell(console, numbers, *chart, colours=COLOURS)
+    page.tell(console, numbers, *chart)
     if quick:
         console.print(f"{BEHIND}\n")
     console.print(drawn(grid))
@@ -106,7 +105,7 @@ def run_demo(out: Path, quick: bool = False, seed: int = 0) -> Records:
     console.print(samples, markup=False)
     seconds = records.add(("run",), seconds=round(perf_counter() - started, 1))["seconds"]
     below = [(SAMPLES.format(seed), samples), ("How it went", beginning), ("Next", NEXT)]
-    bars = page.chart(*chart, colours=COLOURS) + f"<p>{BEHIND}</p>" * quick
+    bars = page.chart(*chart) + f"<p>{BEHIND}</p>" * quick
     write_atomic(out / PAGE, page.page(TITLE, LEAD, numbers, bars, grid, below))
     console.print(f"\nThe report: {out / PAGE} ({seconds:.0f} s in all)\nNext: {NEXT}", markup=False)
     return records

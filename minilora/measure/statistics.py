@@ -1,4 +1,4 @@
-"""Intervals of differences, verdicts, and the smallest effect that an experiment could have seen.
+"""Intervals of differences, and the smallest effect that an experiment could have seen.
 
 Two methods that share seeds and data are compared by their differences, seed by seed, because the effect of a seed on
 both cancels out. The interval of the mean difference comes from Student's t distribution (1908). If several comparisons
@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 from functools import cache
 from math import exp, inf, isfinite, lgamma, nan, pi, sqrt, tan
 from statistics import NormalDist
-from typing import Literal
 
 import numpy as np
 
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(60)  # Gauss-Legendre rule for integrals from -1 to 1
+CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
@@ -34,25 +34,23 @@ class Interval:
     def excludes(self, value: float) -> bool:
         return self.low > value or self.high < value
 
-    def show(self, digits: int, scale: float = 1.0) -> str:
-        """Format as `+0.012 (+0.003 to +0.021)`, or `+0.012 (one seed)`; numbers are multiplied by `scale`."""
-        rounded = (round(scale * x, digits) + 0 for x in (self.mean, self.low, self.high))  # + 0: no −0.000
+    def show(self, digits: int) -> str:
+        """Format as `+0.012 (+0.003 to +0.021)`, or `+0.012 (one seed)`."""
+        rounded = (round(x, digits) + 0 for x in (self.mean, self.low, self.high))  # + 0: no −0.000
         mean, low, high = (f"{x:+.{digits}f}".replace("-", "−") for x in rounded)
         if not self.df:
             return f"{mean} (one seed)" if isfinite(self.mean) else "diverged" if self.count else "no seed of both"
         return f"{mean} ({low} to {high})"
 
-    def in_words(self, digits: int, scale: float = 1.0) -> str:
+    def in_words(self, digits: int) -> str:
         """Format as `show` does; if the interval holds 0, add the smallest difference that was likely to be seen."""
         if self.excludes(0) or not self.df or not self.error:
-            return self.show(digits, scale)
-        return f"{self.show(digits, scale)[:-1]}; {scale * smallest_visible(self):.{digits}f} would have been seen)"
+            return self.show(digits)
+        return f"{self.show(digits)[:-1]}; {smallest_visible(self):.{digits}f} would have been seen)"
 
 
-def paired_interval(
-    differences: Sequence[float], confidence: float = 0.95, comparisons: int = 1, rounding: float = 0
-) -> Interval:
-    """Return the interval of the mean of `differences`, one per seed, corrected for the number of `comparisons`.
+def paired_interval(differences: Sequence[float], comparisons: int = 1, rounding: float = 0) -> Interval:
+    """Return the 95 % interval of the mean of `differences`, one per seed, corrected for the number of `comparisons`.
 
     rounding: how far each difference may be from the true one because it was read from a grid. All seeds share the
     grid, so the mean may be as far off, and the interval is widened by it at both ends.
@@ -60,12 +58,12 @@ def paired_interval(
     values = np.asarray(differences, dtype=float)
     error = float(values.std(ddof=1)) / sqrt(len(values)) if len(values) > 1 else inf
     mean = float(values.mean()) if len(values) else nan
-    one = _interval(mean, error, len(values) - 1, len(values), confidence, comparisons)
+    one = _interval(mean, error, len(values) - 1, len(values), comparisons)
     return replace(one, low=one.low - rounding, high=one.high + rounding, rounding=rounding)
 
 
-def items_interval(differences: np.ndarray, confidence: float = 0.95, comparisons: int = 1) -> Interval:
-    """Return the interval of the mean of `differences` (S, N), measured on N questions after S trainings by seed.
+def items_interval(differences: np.ndarray, comparisons: int = 1) -> Interval:
+    """Return the 95 % interval of the mean of `differences` (S, N), measured on N questions after S trainings by seed.
 
     Both other questions and other seeds would change the mean, so their variances are added. The degrees of freedom are
     the harmonic mean of N - 1 and S - 1, weighted by these variances. In simulations with 3 and 5 seeds, 95 % intervals
@@ -73,23 +71,23 @@ def items_interval(differences: np.ndarray, confidence: float = 0.95, comparison
     """
     seeds, questions = differences.shape
     if seeds == 1:
-        return replace(paired_interval(differences[0], confidence, comparisons), count=1)
+        return replace(paired_interval(differences[0], comparisons), count=1)
     by_question = differences.mean(axis=0).var(ddof=1) / questions
     by_seed = differences.mean(axis=1).var(ddof=1) / seeds
     variance = float(by_question + by_seed)
     df = variance / float(by_question / (questions - 1) + by_seed / (seeds - 1)) if variance else seeds - 1
-    return _interval(float(differences.mean()), sqrt(variance), df, seeds, confidence, comparisons)
+    return _interval(float(differences.mean()), sqrt(variance), df, seeds, comparisons)
 
 
-def _interval(mean: float, error: float, df: float, count: int, confidence: float, comparisons: int) -> Interval:
+def _interval(mean: float, error: float, df: float, count: int, comparisons: int) -> Interval:
     if df <= 0 or not isfinite(mean):
         return Interval(mean, -inf, inf, count)
-    half = error * t_quantile(1 - (1 - confidence) / comparisons / 2, df)
+    half = error * t_quantile(1 - (1 - CONFIDENCE) / comparisons / 2, df)
     return Interval(mean, mean - half, mean + half, count, error, df)
 
 
-def smallest_visible(interval: Interval, power: float = 0.8) -> float:
-    """Return the smallest true difference that this experiment would detect with probability `power`.
+def smallest_visible(interval: Interval) -> float:
+    """Return the smallest true difference that this experiment would detect with a probability of 80 %.
 
     For a claim with another border than 0, it is the distance of the true difference from the border.
 
@@ -102,14 +100,7 @@ def smallest_visible(interval: Interval, power: float = 0.8) -> float:
     mean = sqrt(2 / interval.df) * exp(lgamma((interval.df + 1) / 2) - lgamma(interval.df / 2))
     half = interval.high - interval.mean - interval.rounding
     deviation = sqrt(interval.error**2 + half**2 * (1 - mean**2))
-    return half * mean + NormalDist().inv_cdf(power) * deviation + interval.rounding
-
-
-def verdict(interval: Interval, low: float, high: float) -> Literal["shown", "refuted", "undecided"]:
-    """Judge the claim that the true mean is in [low, high]: shown if all of the interval is, refuted if none of it."""
-    if low <= interval.low and interval.high <= high:
-        return "shown"
-    return "refuted" if interval.low > high or interval.high < low else "undecided"
+    return half * mean + NormalDist().inv_cdf(0.8) * deviation + interval.rounding
 
 
 @cache

@@ -129,7 +129,7 @@ class TunedLayer(AdapterLayer):
 def plan_norms(shape: Any, options: Any, biases: float = 0) -> Trainable:
     """Plan the two norms of a block and the final one. biases: elements in the biases of a block's linears."""
     norm = shape.hidden * (1 + shape.norm_biases)
-    return Trainable(Counts(block=2 * norm + biases, norm=norm), norms=True, products=False)
+    return Trainable(Counts(block=2 * norm + biases, norm=norm), norms=True)
 
 
 register(

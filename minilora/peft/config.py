@@ -7,10 +7,9 @@ Each method has a file that subclasses `PeftConfig` (or `TargetedConfig`, if nam
 import json
 import re
 from collections import Counter
-from copy import copy
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
-from typing import Any, ClassVar, Self, TypeGuard, TypeVar
+from typing import Any, ClassVar, Self, TypeGuard
 
 import numpy as np
 
@@ -23,8 +22,6 @@ from minilora.tensor import Tensor
 
 PREFIX = "base_model.model."  # on disk, in front of every path of the plain model
 CLASSIFIER_HEADS = ("classifier", "score")  # names of heads that PEFT adds to modules_to_save for SEQ_CLS
-
-Config = TypeVar("Config")
 
 
 class TaskType(StrEnum):
@@ -50,13 +47,6 @@ def names() -> Any:
 def as_list(value: Any) -> Any:
     """Return a lone name, a set or a tuple of names as a list, and other values unchanged."""
     return [value] if isinstance(value, str) else sorted(value) if isinstance(value, set | tuple) else value
-
-
-def changed(config: Config, **values: Any) -> Config:
-    """Return a copy with these values changed. They are trusted, and not checked again."""
-    other = copy(config)
-    vars(other).update(values)
-    return other
 
 
 # The interface of a method

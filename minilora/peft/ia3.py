@@ -14,13 +14,13 @@ better and cheaper than in-context learning", section 3.3).
 The attention of the paper's T5 has no biases; if there is one, it is scaled with the output, as in PEFT.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 from minilora import nn
 from minilora.backend import xp
 from minilora.errors import MiniloraError, escape
-from minilora.peft.config import AdapterLayer, TargetedConfig, as_list, changed, meant, names, of_family, with_weight
+from minilora.peft.config import AdapterLayer, TargetedConfig, as_list, meant, names, of_family, with_weight
 from minilora.peft.method import Counts, Trainable, register
 from minilora.tensor import Tensor
 
@@ -63,7 +63,7 @@ class IA3Config(TargetedConfig):
         return targets
 
     def at(self, path: str) -> Self:
-        return changed(self, feedforward_modules=meant(as_list(self.feedforward_modules), [path]))
+        return replace(self, feedforward_modules=meant(as_list(self.feedforward_modules), [path]))
 
     def shapes(self, module: nn.Linear) -> dict[str, tuple[int, ...]]:
         return {"ia3_l": (1, module.in_features) if self.feedforward_modules else (module.out_features, 1)}

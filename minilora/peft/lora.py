@@ -15,7 +15,7 @@ PiSSA (Meng et al. 2024, section 3) starts from the principal part of the weight
 LoRA and its variants are in `lora_methods.py`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import sqrt
 from typing import Any, ClassVar, Self
 
@@ -26,7 +26,7 @@ from minilora import functional as F
 from minilora.backend import xp
 from minilora.errors import MiniloraError, escape, first_few
 from minilora.fields import checked, flag, is_list_of, is_whole, number, whole
-from minilora.peft.config import AdapterLayer, TargetedConfig, as_list, changed, meant, tied, with_weight
+from minilora.peft.config import AdapterLayer, TargetedConfig, as_list, meant, tied, with_weight
 from minilora.tensor import Tensor, wrap
 
 
@@ -244,7 +244,7 @@ class LoraConfig(TargetedConfig):
             for name, value in getattr(self, option).items()
             if meant([name], [path])
         }
-        return changed(self, rank_pattern={}, alpha_pattern={}, **overrides)
+        return replace(self, rank_pattern={}, alpha_pattern={}, **overrides)
 
     def check(self, path: str, module: nn.Linear) -> list[str]:
         problems = []

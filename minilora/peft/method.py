@@ -96,7 +96,6 @@ class Trainable:
     is_base: bool = False  # the base's own parameters train: the adapted model holds no extra ones
     embedding: bool = False  # the embedding table trains, so everything after it needs a gradient
     norms: bool = False
-    products: bool = True  # the block's trained parameters take part in matrix products
     reads: frozenset[str] = frozenset()  # linears whose input is read by trained parameters
     scaled: frozenset[str] = frozenset()  # linears whose input is multiplied by trained parameters
     factors: frozenset[str] = frozenset()  # linears whose output is multiplied by trained parameters
@@ -112,7 +111,6 @@ class Trainable:
     made: float = 0  # elements per block that are computed from trained parameters and kept for backward
     copied: frozenset[str] = frozenset()  # linears whose weight the adapted model holds a second time
     frozen: float = 0  # frozen elements that the adapter holds once for the whole model
-    frozen_products: float = 0  # frozen elements that a block's products use, counted once per use
 
 
 # The record

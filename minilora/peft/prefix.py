@@ -110,7 +110,7 @@ def keys_and_values(body: Body, token_ids: list[int]):
 
 def plan(shape: Any, options: Any) -> Trainable:
     count = options.virtual_tokens
-    return Trainable(Counts(block=count * 2 * shape.kv_width), prefix=count, products=False)
+    return Trainable(Counts(block=count * 2 * shape.kv_width), prefix=count)
 
 
 register(

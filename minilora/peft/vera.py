@@ -99,12 +99,10 @@ def plan(shape: Any, options: Any) -> Trainable:
     numbers = {name: r + out for name, (_, out) in sizes.items()}
     return Trainable(
         Counts(block=sum(numbers.values()), down=numbers.get("down_proj", 0)),
-        products=False,
         factors=frozenset(sizes),
         inner=frozenset(sizes),
         rank=r,
         frozen=r * (max(i for i, _ in sizes.values()) + max(out for _, out in sizes.values())),
-        frozen_products=r * sum(i + out for i, out in sizes.values()),
     )
 
 

@@ -47,10 +47,10 @@ class Spread:
         squares = sum((value - mean) ** 2 for value in values)
         return cls(mean, sqrt(squares / max(1, len(values) - 1)), len(values))
 
-    def show(self, digits: int, scale: float = 1.0) -> str:
-        """Format as `2.523 ± 0.012`, or without ± if there is one seed; the numbers are multiplied by `scale`."""
-        text = f"{self.mean * scale:.{digits}f}".replace("-", "−")
-        return text if self.count == 1 else f"{text} ± {self.deviation * scale:.{digits}f}"
+    def show(self, digits: int) -> str:
+        """Format as `2.523 ± 0.012`, or without ± if there is one seed."""
+        text = f"{self.mean:.{digits}f}".replace("-", "−")
+        return text if self.count == 1 else f"{text} ± {self.deviation:.{digits}f}"
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from experiments.comparison_report import ComparisonResult, accuracy_against_labels
 from minilora import palette
-from minilora.demo import claims, page, story
+from minilora.demo import claims, page
 from minilora.demo.claims import AdaptedResult
 from minilora.errors import MiniloraError
 from minilora.measure.records import Records
@@ -128,9 +128,8 @@ def test_the_page_has_the_chart_and_shows_markup_as_text(results):
     bars, grid = claims.learned_and_forgot(scaled(results, "lora", base_text=-0.05)), claims.adaptation_grid(results)
     chart = page.chart("A <chart>", bars, grids.show_signed)
     assert re.findall(r"width: ([0-9.]+)%", chart) == ["100.0", "88.0", "44.0", "0.0"] and "<td>−0.020</td>" in chart
-    assert set(re.findall('background: ([^"]+)', chart)) == {palette.BLUE}
-    chart = page.chart("A <chart>", bars, grids.show_signed, story.COLOURS)
     assert re.findall('background: ([^"]+)', chart) == 2 * [palette.GREEN] + 2 * [palette.RED], "learned and forgot"
+    assert f"background: {palette.BLUE}" in page.chart("Another", {"fine-tuned": 1.0}, str)
     html = page.page("<b>", "<i>", [("<1>", "<2>")], chart, grid, [("<h>", "<p>")])
     assert all(f"&lt;{name}&gt;" in html for name in ("b", "i", "1", "2", "h", "chart"))
     assert "<h2>&lt;h&gt;</h2>" in html
