@@ -1,6 +1,8 @@
 """`minilora doctor`: show what the machine offers, and test that minilora computes correct gradients on it."""
 
+import os
 from argparse import Namespace
+from tempfile import TemporaryDirectory
 from textwrap import fill
 
 import numpy as np
@@ -42,9 +44,20 @@ def run(arguments: Namespace) -> None:
 
 
 def state_of_cupy() -> str:
-    """Say whether the CuPy backend works, or why not."""
-    try:
-        with backend.use("cupy"):
-            return "works"
-    except (MiniloraError, OSError) as error:  # OSError: CuPy cannot make its cache folder, by default ~/.cupy
-        return escape(str(error), 200)
+    """Say whether the CuPy backend works, or why not.
+
+    CuPy makes its cache folder, by default ~/.cupy, as soon as it is imported. So this test gives it a temporary one.
+    """
+    before = os.environ.get("CUPY_CACHE_DIR")
+    with TemporaryDirectory() as folder:
+        os.environ["CUPY_CACHE_DIR"] = folder
+        try:
+            with backend.use("cupy"):
+                return "works"
+        except (MiniloraError, OSError) as error:
+            return escape(str(error), 200)
+        finally:
+            if before is None:
+                del os.environ["CUPY_CACHE_DIR"]
+            else:
+                os.environ["CUPY_CACHE_DIR"] = before

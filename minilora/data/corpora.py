@@ -151,6 +151,8 @@ def take(documents: Sequence[Document], characters: int, seed: int) -> list[Docu
     With the same seed, fewer characters give a prefix of what more give, so that a curve over the amount of text only
     ever adds text. Returns all of the text if there is not enough.
     """
+    if characters < 1:
+        raise MiniloraError(f"cannot take {characters} characters of text; take at least 1")
     import numpy as np  # imported here so that --help, which lists the corpora, does not wait for it
 
     chosen: list[Document] = []

@@ -163,7 +163,10 @@ def _are_counts(value: object) -> bool:
 
 
 def _read_array(path: str | os.PathLike[str], entry: Entry) -> np.ndarray:
-    array = np.empty(entry.shape, DTYPES[entry.dtype])
+    try:
+        array = np.empty(entry.shape, DTYPES[entry.dtype])
+    except MemoryError as error:  # a sparse file can pass the check of sizes
+        raise FormatError(f"{show_path(path)} is larger than memory: {error}") from error
     raw = array.reshape(-1).view(np.uint8)
     with open_regular(path) as file:
         file.seek(entry.start)
