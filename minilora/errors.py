@@ -1,9 +1,15 @@
 """Errors that the user can fix, notes, and helpers that put values, names and lists into messages."""
 
+import re
 import sys
 from collections.abc import Iterable
 from difflib import get_close_matches
 from shutil import get_terminal_size
+from textwrap import fill
+
+VALUE = r"(?:'[^']*'|\"[^\"]*\"|(?!-)\S+)"
+# What a wrapped message keeps on one line: a command, and a flag with the word after it, which may be its value.
+UNBROKEN = re.compile(rf"minilora \w+(?: (?!-)\S+){{0,2}}(?: --?\S+(?: {VALUE})?)*|--\S+ {VALUE}")
 
 
 class MiniloraError(ValueError):
@@ -38,12 +44,20 @@ class Stopped(BaseException):
 def print_notes(notes: Iterable[str]) -> None:
     """Print notes to standard error: things that the user should know, but that do not stop the command."""
     for note in notes:
-        print(f"minilora: note: {note}", file=sys.stderr)
+        print(wrap_message(f"minilora: note: {note}"), file=sys.stderr)
 
 
 def line_width() -> int:
     """Return the columns that a line of a command's output may have: the terminal's, from 40 to 80."""
     return min(max(get_terminal_size().columns, 40), 80)  # long lines are hard to read in a wide terminal
+
+
+def wrap_message(message: str) -> str:
+    """Wrap a message for standard error between words, but not within a command, if a terminal shows it."""
+    if not sys.stderr.isatty():
+        return message  # one line, for scripts
+    message = UNBROKEN.sub(lambda match: match[0].replace(" ", "\0"), message)
+    return fill(message, line_width(), break_long_words=False, break_on_hyphens=False).replace("\0", " ")
 
 
 def escape(value: object, limit: int = 80) -> str:

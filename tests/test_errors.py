@@ -2,12 +2,13 @@
 
 import ast
 import pickle
+import sys
 from pathlib import Path
 
 import pytest
 
 from minilora import errors
-from minilora.errors import Stopped, did_you_mean, escape, first_few, plural, unknown
+from minilora.errors import Stopped, did_you_mean, escape, first_few, plural, unknown, wrap_message
 
 pytestmark = pytest.mark.host
 
@@ -26,6 +27,26 @@ def test_a_list_is_cut_at_three_and_counted():
 
 def test_one_has_no_s():
     assert [plural(n, "row") for n in (0, 1, 2, 1000)] == ["0 rows", "1 row", "2 rows", "1,000 rows"]
+
+
+LONG = (
+    "the run folder runs/my-long-named-folder is not empty: --resume continues its run, --overwrite starts again; "
+    "minilora finetune --resume --out 'runs/my first' completes it, or choose --lora-plus 16"
+)
+
+
+@pytest.mark.parametrize("columns", [40, 60, 80])
+def test_a_message_is_wrapped_in_a_terminal_but_not_within_a_command(capsys, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert wrap_message(LONG) == LONG  # redirected: one line
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    lines = (text := wrap_message(LONG)).split("\n")
+    assert len(lines) > 1 and text.replace("\n", " ") == LONG
+    for whole in ("runs/my-long-named-folder", "--overwrite", "minilora finetune --resume --out 'runs/my first'"):
+        assert whole in text
+    assert all(len(line) <= columns or line.startswith("minilora finetune") for line in lines)
+    errors.print_notes([LONG])
+    assert all(len(line) <= 80 for line in capsys.readouterr().err.splitlines())
 
 
 def test_the_items_of_a_list_are_escaped():

@@ -31,14 +31,14 @@ WHOLE = 10_000  # characters of a path: so many that it is never cut, because it
 def add(parser: Parser) -> None:
     parser.description = (
         f"{parser.description}\n\n"
-        "list          show the models and tasks, and which of them are here\n"
+        "list          show the models and tasks, and which are here (default)\n"
         "get NAME      download a model, or a task's examples for --data\n"
         "get ORG/NAME  download a model from the Hugging Face Hub\n"
         "info NAME     show the settings and sizes of a model or an adapter"
     )
     parser.epilog = "examples:\n  minilora models get smollm2\n  minilora models info runs/base"
     actions = ("list", "get", "info")
-    parser.add_argument("action", type=choice(actions), help=", ".join(actions))
+    parser.add_argument("action", nargs="?", default="list", type=choice(actions), help=", ".join(actions))
     parser.add_argument("name", nargs="?", help="name in the list; info also takes a folder or .gguf file")
     add_flag(parser, "--json")
 

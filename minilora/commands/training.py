@@ -1,7 +1,10 @@
 """The common part of `pretrain` and `finetune`: complete the settings, train in a run folder, test, save and report."""
 
+import shlex
+import signal
 from argparse import Namespace
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import fields, replace
 from functools import partial
 from math import ceil
@@ -13,7 +16,7 @@ from minilora.data.batches import MixedBatches
 from minilora.data.chat import LEAST_CHOICE, response_of
 from minilora.data.jargon import load_quiz
 from minilora.data.tokenizer import Tokenizer
-from minilora.errors import MiniloraError, NotLearned, print_notes
+from minilora.errors import MiniloraError, NotLearned, Stopped, escape, plural, print_notes
 from minilora.measure.lr_search import find_lr, search_config
 from minilora.measure.task_report import share_with_interval
 from minilora.peft import Options, PeftModel
@@ -112,7 +115,7 @@ def train(
     world.check_alike({"settings": {**settings, "data": "", "model": ""}, "data": data.sha256}, model)
     check = partial(check_own, model)
     folder = RunFolder(arguments.out, arguments.resume, arguments.overwrite, settings, data.sha256, check)
-    with world.shared_cores(), folder if world.rank == 0 else nullcontext() as run:
+    with world.shared_cores(), folder if world.rank == 0 else nullcontext() as run, _resumable(arguments):
         model.eval()
         before = world.broadcast(run.before if run is not None else None)
         if before is None:
@@ -143,6 +146,20 @@ def train(
         )
 
 
+@contextmanager
+def _resumable(arguments: Namespace) -> Iterator[None]:
+    """Add to the message of an interruption within the block how the run continues, if it does not say so yet."""
+    try:
+        yield
+    except (KeyboardInterrupt, Stopped) as error:
+        message = str(error) or "interrupted"
+        if "--resume" in message:
+            raise
+        command = f"minilora {arguments.command} --resume --out {escape(shlex.quote(arguments.out), 400)}"
+        signum = getattr(error, "signum", signal.SIGINT)
+        raise Stopped(signum, f"{message}; {command} continues the run") from None
+
+
 def searched_lr(arguments: Namespace, model: Any, data: Text | Chats, config: TrainConfig, world: World) -> float:
     """Search for the best learning rate, and print each trial."""
     show = (lambda line: None) if arguments.json else print
@@ -160,18 +177,21 @@ def plan(arguments: Namespace, data: Text | Chats, config: TrainConfig, examples
     """Describe the training that is about to start, in two or three lines."""
     seq_len, rows = arguments.seq_len, config.accumulate * arguments.batch_size
     validation = sample(data.validation, examples, seq_len)
-    part = "validation" if has_validation(data) else "test"
-    keeps = ""
+    part, keeps = "validation sequences", ""
     if not has_validation(data):
-        keeps = "\n(too few rows for validation: they are trained on, and the last step is kept)"
+        part, trained = ("sequences of --test", "all of --data") if arguments.test else ("test sequences", "all others")
+        keeps = (
+            f"\n(too few rows for validation: {trained} train{'s' * bool(arguments.test)}, and the last step is kept)"
+        )
     elif not defaults.chooses(data, validation):
         keeps = "\n(too few to choose the best step, so the last step is kept)"
     epochs = config.steps * rows * (1 - (arguments.replay or 0)) / num_examples(data.train, seq_len)
     digits = ",.0f" if epochs >= 10 else ".2g"
     return (
-        f"{config.steps:,} steps of {rows:,} sequences of up to {seq_len:,} tokens ({epochs:{digits}} epochs), "
-        f"learning rate {config.peak_lr:g}\nevaluation every {config.eval_every:,} steps on "
-        f"{share_of(validation, data.validation, seq_len)} {part} sequences{keeps}"
+        f"{plural(config.steps, 'step')} of {plural(rows, 'sequence')} of up to {seq_len:,} tokens "
+        f"({epochs:{digits}} epochs), learning rate {config.peak_lr:g}\n"
+        f"evaluation every {plural(config.eval_every, 'step')} on "
+        f"{share_of(validation, data.validation, seq_len)} {part}{keeps}"
     )
 
 

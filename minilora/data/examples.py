@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass
@@ -20,7 +21,7 @@ from typing import Any
 from minilora.data import chat
 from minilora.data.chat import labels_of, response_of
 from minilora.data.chat_format import Conversation, check_messages
-from minilora.data.rows import read_rows
+from minilora.data.rows import Row, is_table, read_rows
 from minilora.errors import MiniloraError, did_you_mean, escape, first_few, line_width, plural
 from minilora.formats.atomic import show_path, to_utf8
 
@@ -28,6 +29,9 @@ from minilora.formats.atomic import show_path, to_utf8
 TEXTS = ("prompt", "instruction", "text", "question", "input")
 ANSWERS = ("response", "completion", "output", "label", "answer")
 SETTINGS = ("text_column", "label_column", "instruction")
+Wanted = tuple[
+    str | None, tuple[str, ...], str
+]  # a column: its chosen name, its usual names, and the flag to choose it
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,9 @@ def read_examples(path: str | os.PathLike[str], columns: Columns = BY_NAME) -> E
     problems: dict[str, str] = {}  # problem in words -> the first row that has it
     kinds: dict[str, bool] = {}  # columns that are read -> True if the answer's is a column of labels
     ignored: dict[str, None] = {}
-    for where, row in read_rows(path):
+    rows = read_rows(path)
+    _check_columns(path, rows, columns)
+    for where, row in rows:
         try:
             messages, used, is_label = _conversation(row, columns)
             conversations.append(messages)
@@ -136,6 +142,7 @@ def read_questions(
     Rows need no answers. Raises the errors of `load_examples` if no row has a question.
     """
     rows = read_rows(path)
+    _check_columns(path, rows, columns, answers=False)
     questions: list[Conversation | str] = []
     for where, row in rows:
         try:
@@ -186,16 +193,53 @@ def _question(row: dict[str, Any], columns: Columns) -> tuple[Conversation, list
     return [{"role": "user", "content": "\n\n".join(parts)}], used
 
 
+def _check_columns(path: str | os.PathLike[str], rows: list[Row], columns: Columns, answers: bool = True) -> None:
+    """Raise MiniloraError if the rows, which all have the same columns, lack that of the texts or of the answers."""
+    where, row = rows[0]
+    if "messages" in row or any(other.keys() != row.keys() for _, other in rows):
+        return  # each row is checked by itself
+    wanted: list[Wanted] = [(columns.text, TEXTS, "--text-column")]
+    if answers:
+        wanted.append((columns.label, ANSWERS, "--label-column"))
+    matches = [_match(row, chosen, names) for chosen, names, _ in wanted]
+    if missing := [one for one, column in zip(wanted, matches, strict=True) if column is None]:
+        place = "the header" if is_table(path) else f"{where}:"
+        raise MiniloraError(f"{show_path(path)}: {place} {_lacks([row for _, row in rows], missing, matches)}")
+
+
 def _find(row: dict[str, Any], chosen: str | None, names: tuple[str, ...], flag: str) -> str:
     """Return the column called `chosen`, or if that is None, the first of `names` that the row has."""
+    if (column := _match(row, chosen, names)) is None:
+        raise MiniloraError(_lacks([row], [(chosen, names, flag)], []))
+    return column
+
+
+def _match(row: dict[str, Any], chosen: str | None, names: tuple[str, ...]) -> str | None:
+    """Return what `_find` does, or None if the row has no such column."""
     by_name = {column.strip().lower(): column for column in row}
-    for name in names if chosen is None else [chosen.strip().lower()]:
-        if name in by_name:
-            return by_name[name]
+    wanted = names if chosen is None else [chosen.strip().lower()]
+    return next((by_name[name] for name in wanted if name in by_name), None)
+
+
+def _lacks(rows: list[dict[str, Any]], missing: list[Wanted], used: list[str | None]) -> str:
+    """Return which columns the rows have, which are `missing`, and the flags that help.
+
+    used: columns that no flag of these should name.
+    """
+    row = rows[0]
     columns = first_few([escape(repr(column), 40) for column in row], 8) or "none"
-    wanted = " or ".join(names) if chosen is None else escape(repr(chosen))
-    advice = did_you_mean(chosen or "", row) or f"rename one, or choose one with {flag}"
-    raise MiniloraError(f"has the columns {columns}; none is called {wanted}: {advice}")
+    calls = [" or ".join(names) if chosen is None else escape(repr(chosen)) for chosen, names, _ in missing]
+    advice = [near for chosen, _, _ in missing if (near := did_you_mean(chosen or "", row))]
+    flags = [flag for chosen, _, flag in missing if not did_you_mean(chosen or "", row)]
+    others = [name for name in row if name not in used and name.strip().lower() not in TEXTS + ANSWERS]
+    rename, count = ("rename one", "one") if len(flags) == 1 else ("rename them", "two")
+    if len(others) == len(missing) == len(flags):  # the longer values are the texts
+        others.sort(key=lambda column: sum(len(str(row[column])) for row in rows), reverse=True)
+        pairs = [f"{flag} {shlex.quote(escape(name, 400))}" for flag, name in zip(flags, others, strict=True)]
+        advice.append(f"{rename}, or add {' '.join(pairs)}")
+    elif flags:
+        advice.append(f"{rename}, or choose {count} with {' and '.join(flags)}")
+    return f"has the columns {columns}; none is called {', and none is called '.join(calls)}: {' And '.join(advice)}"
 
 
 def _text(row: dict[str, Any], column: str, may_be_empty: bool = False) -> str:

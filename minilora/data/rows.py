@@ -46,6 +46,11 @@ def is_rows(path: str | os.PathLike[str]) -> bool:
     return _suffixes(path)[0] in TABLES + JSON + SHEETS
 
 
+def is_table(path: str | os.PathLike[str]) -> bool:
+    """Return True if a file of this name holds a table, whose first row names the columns."""
+    return _suffixes(path)[0] in TABLES
+
+
 def read_rows(path: str | os.PathLike[str]) -> list[Row]:
     """Read the rows of a file, each with the line on which it begins, or its number in the list of a .json.
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from time import sleep
 from typing import Any
 
-from minilora.errors import MiniloraError
+from minilora.errors import MiniloraError, wrap_message
 
 COMMANDS = ("pretrain", "finetune")  # the commands that support several ranks
 GRACE = 2.0  # seconds that a failing rank waits for rank 0 to report the error and end all ranks
@@ -83,6 +83,6 @@ def report_fatal(message: str) -> None:
     if rank():
         sleep(GRACE)
         message = f"rank {rank()}: {message}"
-    print(f"minilora: {message}", file=sys.stderr, flush=True)
+    print(wrap_message(f"minilora: {message}"), file=sys.stderr, flush=True)
     if ranks() > 1:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # hides MPI's own message about the same error

@@ -1,6 +1,7 @@
 """Models with their tokenizers: new ones, by name, or from files, with or without an adapter."""
 
 import os
+import shlex
 from contextlib import suppress
 from importlib import resources
 from pathlib import Path
@@ -84,7 +85,8 @@ def base_of(adapter: str | Path | None) -> str:
     has_model = (folder / "model" / "config.json").exists()  # of a run that trained the whole model
     if not (has_model or (folder / "adapter_config.json").exists()) and (folder / RECORD).exists():
         raise MiniloraError(
-            f"the run in {show_path(folder)} has no adapter yet; minilora finetune --resume completes it"
+            f"the run in {show_path(folder)} has no adapter yet; minilora finetune --resume --out "
+            f"{escape(shlex.quote(str(folder)), 400)} completes it"
         )
     saved = SavedAdapter.read(folder, open_file)
     name = saved.content.get("base_model_name_or_path")

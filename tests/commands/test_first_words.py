@@ -38,7 +38,9 @@ def text_flags() -> dict[str, list[str]]:
             takes_text = action.type is None and action.nargs in (None, "?")
             name = f"{command} {action.metavar or action.dest}"
             if takes_text and not {*action.option_strings, name} & {*WRITTEN}:
-                others = [one for one in parser._actions if one.required and one is not action]
+                others = [
+                    one for one in parser._actions if one is not action and (one.required or one.dest == "action")
+                ]
                 lines[name] = [command, *(word for one in others for word in typed(one)), *typed(action)]
     return lines
 
@@ -84,6 +86,20 @@ def test_a_missing_flag_comes_with_an_example(capsys, empty):
     assert (
         err == "minilora: --out is missing; for example: minilora merge --adapter runs/numpy --out runs/numpy-merged\n"
     )
+
+
+def test_an_error_is_wrapped_by_words_in_a_terminal(capsys, empty, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert main(["finetune"]) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        "minilora: --data and --out are missing; for example:",
+        "minilora finetune --data numpy-docs --method lora --out runs/numpy",  # a command stays whole
+    ]
+
+
+def test_models_alone_lists_them(capsys, empty):
+    assert first_words(capsys, empty, ["models"]) == first_words(capsys, empty, ["models", "list"])
 
 
 def test_a_file_without_its_flag_names_the_flag(capsys, empty):

@@ -1,14 +1,18 @@
 """pytest tests/commands/test_forgetting.py: finetune says what it learned and forgot, replays, and can be tried dry."""
 
 import json
+import os
 import re
+import shlex
 import shutil
+import signal
 
 import pytest
 
 from minilora.cli import main
+from minilora.commands import training
 from minilora.data import jargon
-from minilora.train import forgetting
+from minilora.train import defaults, forgetting
 from tests.helpers import tiny_chat
 
 pytestmark = pytest.mark.host
@@ -59,10 +63,33 @@ def test_few_rows_are_evaluated_on_the_test_part_which_is_said(place, tmp_path, 
     few = "".join((place / "labels.jsonl").read_text().splitlines(keepends=True)[:40])
     (tmp_path / "few.jsonl").write_text(few)
     out = finetune(capsys, place, "--data", tmp_path / "few.jsonl", "--out", tmp_path / "run", "--quiz", "off").out
-    assert "test sequences\n(too few rows for validation: they are trained on, and the last step is kept)" in out
+    assert "test sequences\n(too few rows for validation: all others train, and the last step is kept)" in out
     assert "\nafter 4 steps, test " in out and out.count("validation") == 1
     main(["show", str(tmp_path / "run")])
     assert " at the start, " in (shown := capsys.readouterr().out) and "validation" not in shown
+
+
+def test_few_rows_beside_a_test_file_all_train(place, tmp_path, capsys):
+    flags = ["--data", place / "own.jsonl", "--test", place / "labels.jsonl", "--quiz", "off", "--steps", 1]
+    out = finetune(capsys, place, *flags, "--batch-size", 1, "--out", tmp_path / "run").out
+    assert "\n1 step of 1 sequence of up to " in out and "\nevaluation every 1 step on " in out
+    assert (
+        " sequences of --test\n(too few rows for validation: all of --data trains, and the last step is kept)\n" in out
+    )
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("moment", ["measure", "fit"])
+def test_a_signal_before_the_first_step_says_how_to_go_on(place, tmp_path, capsys, monkeypatch, signum, moment):
+    owner = training if moment == "measure" else defaults
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, moment, lambda *a, **k: os.kill(os.getpid(), signum))
+        flags = ["--data", place / "own.jsonl", "--test", place / "labels.jsonl", "--quiz", "off"]
+        err = finetune(capsys, place, *flags, "--out", tmp_path / "my run", status=(128 + signum,)).err
+    word = "interrupted" if signum == signal.SIGINT else "terminated"
+    command = f"minilora finetune --resume --out '{tmp_path / 'my run'}'"
+    assert err.endswith(f"minilora: {word}; {command} continues the run\n")
+    assert main(shlex.split(command)[1:]) in (0, 3)
 
 
 def test_what_was_learned_and_forgotten_is_said_and_recorded(place, tmp_path, capsys):

@@ -244,6 +244,8 @@ def test_a_folder_without_an_adapter_is_told_before_the_table(place, tmp_path, c
     (tmp_path / "begun").mkdir()
     (tmp_path / "empty").mkdir()
     (tmp_path / "begun" / "run.json").write_text("{}")
+    (tmp_path / "my run").mkdir()
+    (tmp_path / "my run" / "run.json").write_text("{}")
     (tmp_path / "full" / "model").mkdir(parents=True)
     (tmp_path / "full" / "run.json").write_text("{}")
     (tmp_path / "full" / "model" / "config.json").write_text("{}")
@@ -251,7 +253,8 @@ def test_a_folder_without_an_adapter_is_told_before_the_table(place, tmp_path, c
     cases = {
         "nope": "nope is not the folder of an adapter or a run: there is no such folder",
         "empty": "empty is not the folder of an adapter or a run",
-        "begun": "begun has no adapter yet; minilora finetune --resume completes it",
+        "begun": f"begun has no adapter yet; minilora finetune --resume --out {tmp_path / 'begun'} completes it",
+        "my run": f"my run has no adapter yet; minilora finetune --resume --out '{tmp_path / 'my run'}' completes it",
         "full": "full holds a whole model, not an adapter: give it as --model",
     }
     for name, says in cases.items():

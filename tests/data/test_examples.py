@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import lzma
+import re
 import tracemalloc
 from math import nan
 
@@ -152,6 +153,43 @@ def test_columns_and_an_instruction(tmp_path):
         load_examples(path, "Bodi")
 
 
+COLUMNS = {  # the columns of a table -> the end of its error
+    "mail,category": "header has the columns 'mail', 'category'; none is called prompt or .* input, and none is "
+    "called response or .* answer: rename them, or add --text-column mail --label-column category",
+    "category,E-mail text": "rename them, or add --text-column 'E-mail text' --label-column category",
+    "text,team": "none is called response .*: rename one, or add --label-column team",
+    "mail,label": "none is called prompt .*: rename one, or add --text-column mail",
+    "mail,team,n": "rename them, or choose two with --text-column and --label-column",
+    "text,team,n": "rename one, or choose one with --label-column",
+}
+
+
+@pytest.mark.parametrize("header", COLUMNS)
+def test_all_missing_columns_are_named_at_once(tmp_path, header):
+    names = header.split(",")
+    values = ["x" * (9 if "mail" in name else 2) for name in names]
+    (tmp_path / "x.csv").write_text("\n".join([header, ",".join(values), ""]))
+    with pytest.raises(MiniloraError, match=COLUMNS[header] + "$"):
+        read_examples(tmp_path / "x.csv")
+    rows = [json.dumps(dict(zip(names, values, strict=True)))] * 2
+    (tmp_path / "x.jsonl").write_text("\n".join(rows))
+    with pytest.raises(MiniloraError, match=COLUMNS[header].replace("header", "x.jsonl: line 1:") + "$"):
+        read_examples(tmp_path / "x.jsonl")
+
+
+def test_a_chosen_column_is_not_proposed_for_the_other(tmp_path):
+    (tmp_path / "x.csv").write_text("mail,category\na,b\n")
+    with pytest.raises(MiniloraError, match="rename one, or add --label-column category$"):
+        load_examples(tmp_path / "x.csv", "Mail")
+
+
+def test_a_mistyped_column_is_named_with_one_that_is_missing(tmp_path):
+    (tmp_path / "x.csv").write_text("Body,Team,n\na,b,c\n")
+    words = "none is called 'Bodi', and none is called response .* answer: did you mean 'Body'?.* --label-column"
+    with pytest.raises(MiniloraError, match=re.escape("the header has the columns 'Body', 'Team', 'n'") + ".*" + words):
+        load_examples(tmp_path / "x.csv", "Bodi")
+
+
 def test_a_label_column_has_labels_whatever_their_number(tmp_path):
     for name, labelled in (("label", True), ("answer", False)):
         path = tmp_path / f"{name}.csv"
@@ -207,7 +245,7 @@ def test_questions_keep_the_rows_as_they_are(tmp_path):
     (tmp_path / "x.jsonl").write_text(json.dumps({"messages": turns("a", "b", "c", "d")}))
     assert read_questions(tmp_path / "x.jsonl")[1] == [turns("a", "b", "c")]
     path.write_text("a,b\nc,d\n")
-    with pytest.raises(MiniloraError, match="x.csv: line 2: has the columns 'a', 'b'; none is called prompt or"):
+    with pytest.raises(MiniloraError, match="x.csv: the header has the columns 'a', 'b'; none is called prompt or"):
         read_questions(path)
 
 
