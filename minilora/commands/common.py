@@ -275,9 +275,13 @@ def take_settings(parser: Parser) -> None:
             f"{escape(', '.join(strange))}"
         )
     parser.set_defaults(before=config)
+    put_in_front(parser, {name: config[name] for name in config.keys() - left_out})
+
+
+def put_in_front(parser: Parser, settings: dict[str, Any]) -> None:
+    """Put the flags of the settings in front of what was typed, so that typed flags win."""
     typed = []
-    for name in config.keys() - left_out:
-        value = config[name]
+    for name, value in settings.items():
         text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
         typed += [f"{flag_of(name)}={text}"] if not isinstance(value, bool) else [flag_of(name)] * value
     parser.typed = [*typed, *parser.typed]

@@ -3,10 +3,13 @@
 import json
 from argparse import Namespace
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 
-from minilora.commands.common import DEFAULT, Parser, add_columns, add_flag, add_resume, whole
-from minilora.errors import line_width
+from minilora.commands.common import DEFAULT, Parser, add_columns, add_flag, add_resume, put_in_front, whole
+from minilora.errors import MiniloraError, line_width, print_notes
+
+OUT = "runs/curve"
 
 
 def add(parser: Parser) -> None:
@@ -25,11 +28,13 @@ def add(parser: Parser) -> None:
     add_flag(parser, "--methods", words, default="lora", metavar="NAMES")
     add_flag(parser, "--seeds", f"repetitions, each with its own seed {DEFAULT}", whole(1, 100), 3)
     add_flag(parser, "--test-examples", f"test on at most N examples {DEFAULT}", whole(10), 200)
-    add_flag(parser, "--out", f"folder for the results {DEFAULT}", default="runs/curve")
+    add_flag(parser, "--out", f"folder for the results {DEFAULT}", default=OUT)
     words = "take a few minutes: fewest and most --shots, smallest of --sizes, one seed, 60 test examples"
     add_flag(parser, "--quick", words, bool)
     add_resume(parser)
     add_flag(parser, "--json")
+    if "--resume" in parser.typed:
+        _take_settings(parser)
 
 
 def run(arguments: Namespace) -> None:
@@ -49,6 +54,29 @@ def run(arguments: Namespace) -> None:
     curve_report.show(records, out, console)
     if arguments.json:
         print(json.dumps({"header": records.header, "cells": [*records.rows.values()]}))
+
+
+def _take_settings(parser: Parser) -> None:
+    """Put the settings of the curve that `--resume` continues in front of what was typed, so that typed flags win."""
+    from minilora.data.examples import SETTINGS, Columns
+    from minilora.formats.atomic import show_path  # imports NumPy, which would slow --help down
+    from minilora.measure import curve
+    from minilora.measure.records import Records
+
+    out = parser.value_of("--out") or OUT
+    if not (path := Path(out, curve.RECORDS)).exists():
+        if parser.value_of("--data") is None:
+            raise MiniloraError(f"--resume has nothing to continue: there is no curve in {show_path(out)}")
+        return
+    records = Records.read(path, curve.KIND, cut_off=True)
+    print_notes(records.notes)
+    before = records.header["settings"]
+    names = ("model", "data", "test", "shots", "sizes", "methods", "test_examples")
+    flags = {name: before.get(name) for name in names} | {"seeds": len(before.get("seeds") or ()) or None}
+    columns = before.get("columns") or {}
+    flags |= {name: columns.get(field.name) for name, field in zip(SETTINGS, fields(Columns), strict=True)}
+    flags["quick"] = before.get("timed") == curve.CurveSettings().quick().timed
+    put_in_front(parser, {name: value for name, value in flags.items() if value is not None})
 
 
 def _wholes(least: int) -> Callable[[str], tuple[int | str, ...]]:

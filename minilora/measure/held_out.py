@@ -12,7 +12,7 @@ from minilora.data import chat
 from minilora.data.chat import Conversation, labels_of, response_of
 from minilora.data.examples import BY_NAME, Columns, read_examples
 from minilora.data.rows import is_rows
-from minilora.errors import MiniloraError
+from minilora.errors import MiniloraError, did_you_mean, escape, first_few
 from minilora.formats.atomic import show_path
 from minilora.train.text import split_chats
 
@@ -65,13 +65,26 @@ def select(
             notes.append(f"cannot check for overlap with the training data: {name} is missing or has changed")
     labels, trained_on = labels_of([*conversations, *learned, *pool], own.is_labelled) or own.labels, None
     trained_labels = {str(label) for training in trainings for label in training.get("labels") or ()}
-    if set(map(response_of, [*conversations, *pool])) <= trained_labels:
+    expected = dict.fromkeys(map(response_of, [*conversations, *pool]))
+    unseen = [label for label in expected if label not in trained_labels]
+    if not unseen:
         labels = sorted(trained_labels)
+    elif labels and trained_labels:
+        notes.append(_unseen_note(unseen, sorted(trained_labels)))
     if learned:
         learned_texts = set(map(json.dumps, learned))
         if trained_on := sum(json.dumps(messages) in learned_texts for messages in measured):
             notes.append(f"{trained_on:,} of the {len(measured):,} conversations measured were trained on")
     return Selection(digest, split, measured, len(whole), labels, own.summary, trained_on, notes)
+
+
+def _unseen_note(unseen: list[str], trained: list[str]) -> str:
+    """Name the labels that were not trained on, and ask if trained ones that are spelled much the same were meant."""
+    names = first_few([escape(repr(label)) for label in unseen], separator=" and ")
+    questions = ", ".join(filter(None, (did_you_mean(label, trained) for label in unseen[:3])))
+    questions = questions.replace("?, did you mean", ",")  # one question for all
+    were = "was" if len(unseen) == 1 else "were"
+    return f"{names} {were} not among the labels trained on{questions and f': {questions}'}"
 
 
 def learned_from(training: dict, source: str | None = None) -> list[Conversation] | None:

@@ -111,7 +111,7 @@ def test_a_curve_and_going_on_with_it(folder, tmp_path, capsys, monkeypatch):
     message = refused(capsys, "--data", folder / "other.jsonl", *flags)
     assert "other settings" in message and "train_sha256" in message
     monkeypatch.setattr(word_counts, "baseline", lambda: word_counts.NAIVE_BAYES)
-    assert "other settings (test_examples, timed, words)" in refused(capsys, "--data", s.data, *flags)
+    assert "other settings (timed, words)" in refused(capsys, "--data", s.data, *flags)
 
 
 def test_free_answers_are_measured_by_f1(folder, tmp_path, capsys):
@@ -139,6 +139,26 @@ def test_an_interrupted_curve_says_how_to_go_on(folder, tmp_path, capsys, monkey
     assert "--sizes 64, 512: using all 40 training examples, as there are no more" in err
     records = Records.read(tmp_path / "c" / "records.jsonl", curve.KIND)
     assert records.header["settings"]["sizes"] == [4, 40] and list(records.rows)[-1] == ("words", 40, 0)
+
+
+def test_a_resumed_curve_has_the_settings_of_its_folder(folder, tmp_path, capsys, monkeypatch):
+    data = [{"Mail": row["prompt"], "Team": row["response"]} for row in rows(40)]
+    flags = ["--data", write(tmp_path / "mails.jsonl", data), "--model", folder / "model", "--out", tmp_path / "c"]
+    flags += ["--text-column", "Mail", "--label-column", "Team", "--instruction", "Which?", "--sizes", "4,8"]
+    flags += ["--shots", "0,1,2", "--quick"]
+    monkeypatch.setattr(curve.Curve, "measure", lambda self, *key: {"accuracy": 1.0, "milliseconds": 1.0, "notes": []})
+    monkeypatch.setattr(curve_report, "show", lambda *_: None)
+    assert main(["curve", *map(str, flags)]) == 0
+    path = tmp_path / "c" / "records.jsonl"
+    whole = path.read_bytes()
+    for typed in ([], flags[:2], ["--quick"], flags[4:]):
+        path.write_bytes(whole[:-9])
+        assert main(["curve", "--resume", "--out", str(tmp_path / "c"), *map(str, typed)]) == 0
+        assert path.read_bytes() == whole
+        assert capsys.readouterr().err.count("is incomplete; its cell is measured again") == 1
+    assert "other settings (shots)" in refused(capsys, "--resume", "--out", tmp_path / "c", "--shots", "0,1")
+    message = refused(capsys, "--resume", "--out", tmp_path / "none")
+    assert "--resume has nothing to continue: there is no curve in" in message
 
 
 BOTH = pytest.mark.parametrize("baseline", [word_counts.TF_IDF, word_counts.NAIVE_BAYES])

@@ -57,6 +57,26 @@ def test_what_was_trained_on_is_counted(seen, fresh):
     assert selection.labels == ["bad", "good", "so so"]
 
 
+def test_labels_that_were_not_trained_on_are_a_note(seen, tmp_path):
+    training = seen[1] | {"labels": ["billing", "cancellation", "returns"]}
+
+    def labels_and_notes(*labels: str):
+        test = write(tmp_path / "test.jsonl", [(f"Is {label} {i}?", label) for i in range(9) for label in labels])
+        selection = select(test, trainings=[training])
+        return selection.labels, selection.notes
+
+    labels, notes = labels_and_notes("billing", "cancelation", "Billing")
+    words = "'cancelation' and 'Billing' were not among the labels trained on: did you mean 'cancellation', 'billing'?"
+    assert notes[1:] == [words] and "count as different labels" in notes[0]
+    assert labels == ["Billing", "bad", "billing", "cancelation", "good"]  # with those of the rows trained on
+    assert labels_and_notes("returns", "xyz")[1] == ["'xyz' was not among the labels trained on"]
+    assert labels_and_notes("returns", "billing") == (training["labels"], [])
+    many = labels_and_notes("returns", *"abcdef")[1]
+    assert many == ["'a' and 'b' and 'c' and 3 more were not among the labels trained on"]
+    free = write(tmp_path / "free.jsonl", [(f"New {i}?", f"Answer {i}") for i in range(30)])
+    assert select(free, trainings=[training]).notes == []
+
+
 def test_a_training_file_that_changed_or_is_gone_is_a_note(seen, fresh, tmp_path):
     path, training = seen
     assert learned_from(training | {"data": str(tmp_path / "none.jsonl")}) is None
