@@ -38,7 +38,7 @@ def jargon() -> Diagram:
     d.text(20, 36, fill(first["question"], 44), LARGE, "start", "bold")
     minutes = np.mean([run["training"]["seconds"] for run in runs]) / 60
     cost = f"{minutes:.0f} minutes, {show_bytes(runs[0]['training']['adapter_bytes'])}"
-    sides = (("before", FROZEN, "SmolLM2-135M says:"), ("after", TRAINED, f"+ QLoRA ({cost})"))
+    sides = (("before", FROZEN, "SmolLM2 does not know:"), ("after", TRAINED, f"+ QLoRA ({cost})"))
     for (row, kind, title), x in zip(sides, (20, 440), strict=True):
         d.text(x, 122, title, LARGE, "start", "soft")
         d.box(x, 146, 380, 88, fill(first[row], 24), kind, LARGE)
