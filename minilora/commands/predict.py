@@ -9,7 +9,6 @@ import re
 import signal
 from argparse import Namespace
 from collections import Counter
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,8 @@ if TYPE_CHECKING:
     from minilora.data.rows import Spelling
 
 DELIMITERS = {".csv": ",", ".tsv": "\t", ".jsonl": ""}  # by the suffix of --out
-AT_ONCE = 8  # batches whose prompts' common beginning is read once. Each batch is written when it is answered.
+AT_ONCE = 8  # batches of labels between two writes; rows of similar length are batched together within them.
+# Free answers are written after every batch, as they take much longer.
 
 
 def add(parser: common.Parser) -> None:
@@ -83,22 +83,21 @@ def run(arguments: Namespace) -> None:
     if len(answers) < len(rows):
         model, tokenizer = load_model(arguments)
         _check_lengths(model, tokenizer, questions, places, labels, arguments.max_new_tokens)
-        size = arguments.batch_size
-        at_once = AT_ONCE * size
-        answers = answers[: len(answers) // size * size]  # whole batches, so that they are those of a full run
+        at_once = (AT_ONCE if labels else 1) * arguments.batch_size
+        answers = answers[: len(answers) // at_once * at_once]  # whole groups, so that batches are those of a full run
         write_atomic(out, table.encode(0, answers))
         try:
             with open(out, "ab") as file, progress_bar("answers", len(rows)) as advance:
                 advance(len(answers))
                 while (start := len(answers)) < len(rows):
-                    done = start % at_once  # rows of a group that an earlier run had begun
-                    group = questions[start - done : start - done + at_once]
-                    for batch in _answers(model, tokenizer, group, done, labels, arguments):
-                        more = [answer or dict.fromkeys(added) for answer in batch]
-                        file.write(table.encode(len(answers), more))
-                        file.flush()
-                        answers += more
-                        advance(len(more))
+                    group = questions[start : start + at_once]
+                    valid = [question for question in group if not isinstance(question, str)]
+                    answered = iter(_answer(model, tokenizer, valid, labels, arguments, advance) if valid else ())
+                    advance(len(group) - len(valid))
+                    more = [dict.fromkeys(added) if isinstance(item, str) else next(answered) for item in group]
+                    file.write(table.encode(start, more))
+                    file.flush()
+                    answers += more
         except (KeyboardInterrupt, Stopped) as error:
             words = f"stopped after {len(answers):,} of {len(rows):,} rows; --resume continues"
             raise Stopped(getattr(error, "signum", signal.SIGINT), words) from error
@@ -135,31 +134,18 @@ def _check_lengths(
         raise MiniloraError(f"none of the rows can be answered; {questions[0]}")
 
 
-def _answers(
-    model: Any, tokenizer: Any, group: list, first: int, labels: list[str] | None, arguments: Namespace
-) -> Iterator[list[dict[str, Any] | None]]:
-    """Yield, batch by batch, what to add to the rows of a group from row `first` on: None if it is not a question."""
-    from minilora.train.answers import answers, label_probabilities, label_rows, row_scorer
+def _answer(
+    model: Any, tokenizer: Any, questions: list, labels: list[str] | None, arguments: Namespace, advance: Any
+) -> list[dict[str, Any]]:
+    """Answer questions; returns for each the columns to add to its row."""
+    from minilora.train.answers import answers, label_probabilities, label_scores
 
-    size, prompts = arguments.batch_size, [question for question in group if not isinstance(question, str)]
-    if labels and prompts:
-        prompts = label_rows(tokenizer, prompts, labels)
-        score = row_scorer(model, prompts, size)
-
-    def answer(part: list) -> list[dict[str, Any]]:
-        if labels is None:
-            texts = answers(model, tokenizer, part, arguments.max_new_tokens, size)
-            return [{"prediction": text} for text in texts]
-        shares = label_probabilities(score(part))
-        return [{"prediction": labels[row.argmax()], "probability": round(float(row.max()), 4)} for row in shares]
-
-    remaining = iter(prompts)
-    items = [None if isinstance(question, str) else next(remaining) for question in group]
-    for start in range(first, len(items), size):
-        batch = items[start : start + size]
-        part = [item for item in batch if item is not None]
-        results = iter(answer(part) if part else ())
-        yield [None if item is None else next(results) for item in batch]
+    if labels is None:
+        texts = answers(model, tokenizer, questions, arguments.max_new_tokens, arguments.batch_size, advance)
+        return [{"prediction": text} for text in texts]
+    scores = label_scores(model, tokenizer, questions, labels, arguments.batch_size, advance)[0]
+    probabilities = label_probabilities(scores)
+    return [{"prediction": labels[row.argmax()], "probability": round(float(row.max()), 4)} for row in probabilities]
 
 
 @dataclass

@@ -131,15 +131,10 @@ def label_scores(
 
     A label's likelihood includes the token that ends the answer. Prompts of similar length form a batch.
     """
-    rows = label_rows(tokenizer, prompts, labels)
-    return row_scores(model, rows, batch_size, advance), [len(row.prompt) for row in rows]
-
-
-def label_rows(tokenizer: Tokenizer, prompts: Sequence[chat.Conversation], labels: Sequence[str]) -> list[Row]:
-    """Encode each prompt, with the labels as its possible answers."""
     completed = [answered(messages, label) for messages in prompts for label in labels]
     encoded = chat.find_format(tokenizer).encode_many(tokenizer, completed)
-    return [_row(encoded[first : first + len(labels)]) for first in range(0, len(encoded), len(labels))]
+    rows = [_row(encoded[first : first + len(labels)]) for first in range(0, len(encoded), len(labels))]
+    return row_scores(model, rows, batch_size, advance), [len(row.prompt) for row in rows]
 
 
 def label_probabilities(scores: np.ndarray) -> np.ndarray:
@@ -155,13 +150,6 @@ def row_scores(
     model: Any, rows: Sequence[Row], batch_size: int = 16, advance: Callable[[int], None] = lambda n: None
 ) -> np.ndarray:
     """Return the log-likelihood of each answer after the prompt of its row, float64 (N, answers of a row)."""
-    return row_scorer(model, rows, batch_size, advance)(rows)
-
-
-def row_scorer(
-    model: Any, rows: Sequence[Row], batch_size: int = 16, advance: Callable[[int], None] = lambda n: None
-) -> Callable[[Sequence[Row]], np.ndarray]:
-    """Read what all prompts share, once, and return a function that gives the `row_scores` of some of the rows."""
     lengths = [len(row.prompt) for row in rows]
     _check_length(model, max(lengths), max(len(ids) for row in rows for ids in row.answers))
     shared = min(common_prefix([row.prompt for row in rows]), min(lengths) - 1)  # keep one token to predict from
@@ -171,17 +159,10 @@ def row_scorer(
     if shared:
         with no_grad():
             base.body(rows[0].prompt[None, :shared], past_key_values=prefix)
-
-    def score(part: Sequence[Row]) -> np.ndarray:
-        lengths = [len(row.prompt) for row in part]
-        scores = np.array(in_batches(partial(_batch_scores, base, prefix, shared), part, lengths, batch_size, advance))
-        if np.isnan(scores).any():
-            raise MiniloraError(
-                "the likelihoods are NaN: the weights are broken, or the adapter's strength is too large"
-            )
-        return scores
-
-    return score
+    scores = np.array(in_batches(partial(_batch_scores, base, prefix, shared), rows, lengths, batch_size, advance))
+    if np.isnan(scores).any():
+        raise MiniloraError("the likelihoods are NaN: the weights are broken, or the adapter's strength is too large")
+    return scores
 
 
 def _row(encoded: Sequence[tuple[np.ndarray, np.ndarray]]) -> Row:

@@ -169,27 +169,27 @@ def test_what_is_interrupted_goes_on_to_the_same_bytes(predict, tmp_path, monkey
     whole, out = (tmp_path / f"whole.{suffix}").read_bytes(), tmp_path / name
     header = "\ufeffid;text;prediction;probability\r\n"  # as --data has it
     assert suffix == "jsonl" or whole.startswith(header.encode())
-    in_batches, calls = answers.in_batches, []
+    scores, calls = answers.label_scores, []
 
-    def interrupted(function, part, *more):
-        calls.append(len(part))
-        if len(calls) == 3:  # of the 11 batches
+    def interrupted(*arguments):
+        calls.append(len(arguments[2]))
+        if len(calls) == 2:
             raise KeyboardInterrupt
-        return in_batches(function, part, *more)
+        return scores(*arguments)
 
-    monkeypatch.setattr(answers, "in_batches", interrupted)
-    assert "stopped after 4 of 21 rows; --resume continues" in predict(data=data, out=name, status=130).err
-    assert whole.startswith(out.read_bytes()) and len(out.read_bytes().splitlines()) >= 4 and calls == [2, 1, 2]
-    lines = whole.splitlines(keepends=True)
+    monkeypatch.setattr(answers, "label_scores", interrupted)
+    assert "stopped after 16 of 21 rows; --resume continues" in predict(data=data, out=name, status=130).err
+    assert whole.startswith(out.read_bytes()) and calls == [15, 5]
+    lines = out.read_bytes().splitlines(keepends=True)
     assert (
         f"{name} exists already; --resume continues it, --overwrite starts again"
         in predict(data=data, out=name, status=2).err
     )
     predict("--resume", data=data, out=name)
-    assert out.read_bytes() == whole and len(calls[3:]) == 9
+    assert out.read_bytes() == whole and calls[2:] == [5]
     out.write_bytes(b"".join(lines[:9]))  # cut by hand: what has not all of its batches is answered again
     predict("--resume", data=data, out=name)
-    assert out.read_bytes() == whole and len(calls[12:]) == 7
+    assert out.read_bytes() == whole and calls[3:] == [15, 5]
     monkeypatch.setattr(common, "load_model", None)  # not needed
     assert "no prediction for 1 of 21 rows" in predict("--resume", data=data, out=name).err
     assert out.read_bytes() == whole
