@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from minilora.data.rows import Spelling
 
 DELIMITERS = {".csv": ",", ".tsv": "\t", ".jsonl": ""}  # by the suffix of --out
-AT_ONCE = 8  # batches of labels between two writes; rows of similar length are batched together within them.
-# Free answers are written after every batch, as they take much longer.
+AT_ONCE = 8  # batches of labels between two writes of a large table; rows of similar length are batched together within
+# them. A small table, and free answers, which take much longer, are written after every batch.
 
 
 def add(parser: common.Parser) -> None:
@@ -83,7 +83,9 @@ def run(arguments: Namespace) -> None:
     if len(answers) < len(rows):
         model, tokenizer = load_model(arguments)
         _check_lengths(model, tokenizer, questions, places, labels, arguments.max_new_tokens)
-        at_once = (AT_ONCE if labels else 1) * arguments.batch_size
+        at_once = arguments.batch_size
+        if labels and len(rows) > AT_ONCE * at_once:
+            at_once *= AT_ONCE
         answers = answers[: len(answers) // at_once * at_once]  # whole groups, so that batches are those of a full run
         write_atomic(out, table.encode(0, answers))
         try:

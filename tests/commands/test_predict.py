@@ -195,6 +195,23 @@ def test_what_is_interrupted_goes_on_to_the_same_bytes(predict, tmp_path, monkey
     assert out.read_bytes() == whole
 
 
+def test_a_small_table_is_written_after_every_batch(predict, tmp_path, monkeypatch):
+    data, scores, calls = write("rows.csv", ROWS[:9]), answers.label_scores, []
+    predict(data=data, out="whole.csv")
+
+    def interrupted(*arguments):
+        calls.append(len(arguments[2]))
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return scores(*arguments)
+
+    monkeypatch.setattr(answers, "label_scores", interrupted)
+    assert "stopped after 4 of 9 rows; --resume continues" in predict(data=data, status=130).err
+    assert len((tmp_path / "out.csv").read_bytes().splitlines()) == 5 and calls == [2, 2, 2]
+    predict("--resume", data=data)
+    assert (tmp_path / "out.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+
+
 @pytest.mark.parametrize("change", [{"id": "x"}, {"more": "1"}])
 def test_answers_to_other_rows_are_not_gone_on_with(predict, tmp_path, change):
     predict()
