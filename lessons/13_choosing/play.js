@@ -121,7 +121,7 @@ function costs(guessed) {
   }
   if (guessed && !isCached()) {
     const x = across(guessed), y = x < 150 ? 26 : 13, side = x > END - 70 ? -1 : 1; // below the axis's name
-    if (guessed > far) words(picture, 396, 13, `your guess: ${show(guessed)} →`, "end");
+    if (guessed > far) words(picture, END + 5, 13, `your guess: ${show(guessed)} →`, "end");
     else {
       draw(picture, "path", { d: `M${x} ${y}l-5-9h10Z`, fill: "var(--ink)" });
       words(picture, x + 8 * side, y, "your guess", side < 0 ? "end" : "start");
