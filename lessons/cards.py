@@ -36,6 +36,11 @@ body:has(#guess) {
   .stage svg { max-height: 31rem }
   .across .stage { grid-area: auto }
   .sums p { font-size: 2rem; span { display: none } } #whole-says::after { content: " changed" }
+  .sums { grid-template-columns: 1fr 0 4% 1fr 0 auto }
+  .sums::after { content: "+ ?"; grid-area: rest; padding-left: 1rem; font: 700 4rem system-ui, sans-serif }
+  #sum-says { font-size: 0; &::after { content: "a piece: one column × one row"; font-size: 2rem } }
+  #arrows text[y="140"] { display: none } /* per cent */
+  #accuracy > .over { transform: translateX(16px) }
   #bars .big { font-size: 48px }
   svg .axis { stroke-width: 1.5 }
   #plane { text { font-size: 25px !important } circle { r: 15px } g path:not([transform]) { stroke-width: 2.5 }

@@ -7,6 +7,8 @@ const AXIS = 1.2 * LARGEST, MOST = 10 * AXIS, LEAST = AXIS / 64; // the axis sta
 const rms = (values) => Math.sqrt(values.reduce((a, x) => a + x * x, 0) / values.length);
 const svg = byId("ruler"), slider = byId("slide");
 const SIZE = Number(byId("block").value); // of the blocks that the guess is about
+const END = 10 * OWN[OUTLIER]; // what the guess is about
+let mine = null; // the guess
 const chosen = () => Number(byId("which").value) - 1;
 
 // The slider's place, from -1 to 1, and the value there: logarithmic on both sides of zero.
@@ -33,18 +35,18 @@ function quantized(weights, { values, midpoints, order }, size) {
   for (let i = 0; i < N; i += 2) bytes.push((codes[i] << 4) | (codes[i + 1] ?? codeOf(0)));
   return { codes, absmax, back, bytes, error: rms(back.map((x, i) => x - weights[i])) };
 }
+const plural = (n) => `${show(n)} mark${n === 1 ? "" : "s"}`;
 // Values of the others in the block of weight i.
 const others = (values, i, size) => values.filter((_, j) => j !== i && Math.floor(j / size) === Math.floor(i / size));
 const marks = ({ codes }, i, size) => new Set(others(codes, i, size));
 
 const column = (i) => LEFT + WIDE * (i + 0.5);
 const words = (x, y, text, look = {}) => draw(svg, "text", { x, y, "text-anchor": "middle", style: "font-size: 12px", ...look }, String(text));
-const digit = (code) => code.toString(16).toUpperCase();
-const byte = (code) => `0x${digit(code >> 4)}${digit(code & 15)}`;
+const byte = (code) => `0x${code.toString(16).toUpperCase().padStart(2, "0")}`;
 const height = (x) => MIDDLE - UNIT * Math.max(-1.06, Math.min(1.06, x / AXIS));
 
 function ruler(weights, book, now, size) {
-  const { codes, absmax, back } = now, isOpen = byId("guess").hidden;
+  const { absmax, back } = now, isOpen = byId("guess").hidden;
   svg.replaceChildren();
   draw(svg, "rect", { x: column(chosen()) - WIDE * 0.45, y: 18, width: WIDE * 0.9, height: 236, fill: "var(--panel)" });
   const power = Math.floor(Math.log10(AXIS)), isPlain = power > -3 && power < 3;
@@ -57,8 +59,8 @@ function ruler(weights, book, now, size) {
     for (const mark of new Set(book.values))
       if (Math.abs(mark * most) < AXIS)
         draw(svg, "path", { d: `M${start + 3} ${height(mark * most)}h${long - 6}`, class: "axis", "stroke-width": 0.8 });
-    if (b) draw(svg, "path", { d: `M${start} 6v${isOpen ? 276 : 244}`, class: "axis", "stroke-dasharray": "4 3" });
-    if (isOpen) words(Math.max(60, start + long / 2), 282, Number(most.toPrecision(3)));
+    if (b) draw(svg, "path", { d: `M${start} 6v${isOpen ? 259 : 244}`, class: "axis", "stroke-dasharray": "4 3" });
+    if (isOpen) words(Math.max(60, start + long / 2), 265, Number(most.toPrecision(3)));
   });
   weights.forEach((x, i) => {
     const at = height(x), goes = height(back[i]), bold = i === chosen() ? "font-weight: 700" : "";
@@ -70,10 +72,8 @@ function ruler(weights, book, now, size) {
       draw(svg, "path", { d: `M${column(i) - 9} ${height(far) + 13 * Math.sign(far)}l18-6m-18 11l18-6`, stroke: "var(--ink)", "stroke-width": 1.5 });
     if (far === x) words(column(i), x > 0 ? at - 9 : at + 16, Number(x.toPrecision(3)), { style: "font-weight: 600" });
     words(column(i), 250, i + 1, { class: i % 2 ? "fine" : "", style: `font-size: 12px; ${bold}` });
-    if (isOpen) words(column(i), 265, digit(codes[i]), { style: `font-size: 12px; ${bold}` });
   });
-  if (isOpen) words(0, 265, "code", { "text-anchor": "start" });
-  if (isOpen) words(0, 282, "scale", { "text-anchor": "start" });
+  if (isOpen) words(0, 265, "scale", { "text-anchor": "start" });
 
   // All marks of the chosen weight's ruler, and those that the others use.
   const most = absmax[Math.floor(chosen() / size)], used = marks(now, chosen(), size);
@@ -81,13 +81,16 @@ function ruler(weights, book, now, size) {
     const look = used.has(code) ? { stroke: "var(--lora)", "stroke-width": 4 } : { class: "axis", "stroke-width": 1 };
     draw(svg, "path", { d: `M${RIGHT - 14} ${MIDDLE - UNIT * mark}h28`, ...look });
   });
-  words(RIGHT, 17, Number(most.toPrecision(3)));
+  words(RIGHT, 9, "largest", { class: "fine" });
+  words(RIGHT, 21, Number(most.toPrecision(3)), { class: "fine" });
   words(RIGHT, 250, `${used.size} of ${book.values.length}`, { style: "font-weight: 600" });
   words(RIGHT, 265, "used", { class: "fine" });
+  if (mine !== null && chosen() === OUTLIER && value() === END && size === SIZE && book === DATA.books.nf4)
+    words(398, 281, `your guess: ${plural(mine)}`, { "text-anchor": "end" });
 }
 
-function update() {
-  const size = Number(byId("block").value), i = chosen(), weights = changed(i, value());
+function update(x = value()) {
+  const size = Number(byId("block").value), i = chosen(), weights = changed(i, x);
   slider.value = placeOf(weights[i]);
   slider.setAttribute("aria-valuetext", show(weights[i], 3));
   const used = [];
@@ -116,23 +119,20 @@ slider.addEventListener("input", () => {
   redraw();
 });
 const redraw = begin({ weight: "which", value: "value", block: "block", ruler: "book" }, update, (guess) => {
-  const end = 10 * OWN[OUTLIER];
+  mine = guess;
   const [nf4, int4] = Object.values(DATA.books).map((book) => {
-    const [before, after] = [OWN[OUTLIER], end].map((x) => quantized(changed(OUTLIER, x), book, SIZE));
+    const [before, after] = [OWN[OUTLIER], END].map((x) => quantized(changed(OUTLIER, x), book, SIZE));
     return { marks: marks(after, OUTLIER, SIZE).size, times: show(after.error / before.error, 1) };
   });
   const asked = location.hash ? ` (With NF4 and blocks of ${SIZE}. The picture shows what the link has set.)` : "";
-  const answer = Object.assign(document.createElement("b"), { textContent: `${nf4.marks} mark${nf4.marks === 1 ? "" : "s"}.` });
+  const answer = Object.assign(document.createElement("b"), { textContent: `${plural(nf4.marks)}.` });
   byId("verdict").replaceChildren(answer, (guess === null ? asked : guess === nf4.marks ? " Exactly." : ` You said ${show(guess)}.`) +
     ` The ${others(OWN, OUTLIER, SIZE).length + 1} weights of a block share one ruler, and ` +
     `weight ${OUTLIER + 1} stretches it: its marks are far apart, and the others' error, in red, is ` +
     `${nf4.times} times as large. With INT4's ruler, they ${int4.marks === 1 ? "all share one mark" : `use ${int4.marks} marks`}, and the error is ${int4.times} times as large.`);
-  if (guess !== null) glide(slider, placeOf(end), (part) => {
-    byId("value").value = part < 1 ? valueAt(Number(slider.value)) : end;
-    if (part < 1) update();
-    else redraw(); // an address that changes with every frame is refused by browsers
-  }, 3000);
-  else if (!given().has("value")) byId("value").value = end;
+  if (guess === null && given().has("value")) return;
+  byId("value").value = END; // and the address, at once; the picture follows, unless the reader moves something
+  if (guess !== null) glide(slider, placeOf(END), (part) => update(part < 1 && value() === END ? valueAt(Number(slider.value)) : value()), 3000);
 });
 for (const [id, times] of [["tenfold", 10], ["reset", 1]])
   byId(id).addEventListener("click", () => {

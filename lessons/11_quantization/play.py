@@ -70,7 +70,7 @@ as large?</span> <input type="number" name="guess" min="1" max="16" required></l
 <!-- summary -->
 </div>
 <section class="stage">
-  <figure><svg class="picture" id="ruler" viewBox="0 0 400 287" role="img" aria-label="{weights.size} weights, the
+  <figure><svg class="picture" id="ruler" viewBox="0 -3 400 290" role="img" aria-label="{weights.size} weights, the
     marks of their blocks, the mark that each goes to, and how many marks are used"></svg></figure>
   <div class="after">
     <div class="gauge" id="nf4-gauge"><span>NF4 error</span><span><i style="background:
@@ -93,16 +93,16 @@ as large?</span> <input type="number" name="guess" min="1" max="16" required></l
   <button type="button" id="remedy">Try blocks of 4</button><output id="remedied"></output>
   QLoRA takes blocks of 64, which is 4.5 bits per weight, and 4.13 once the scales are rounded as well.</p>
   <p class="soft">Circle: a weight, from a language model's first layer. Bar: the mark that it is rounded to. Lines:
-  the other marks. On the right: the whole ruler, with the marks that the other weights use in green.<span
-  class="after"> Drag a circle, or use the sliders; one weight at a time is changed. Red: the error; at 100 %, it is as
-  large as the weights themselves (root mean squares). The tick in its line: the error before anything was changed. NF4
-  has its marks closer together near zero, INT4's are evenly spaced.</span></p>
+  the other marks. On the right: the whole ruler, which ends at the block's largest weight, with the marks
+  that the other weights use in green.<span class="after"> Drag a circle, or use the sliders; one weight at a time is
+  changed. Red: the error. Its bars: of all {weights.size} weights, the outlier's included; at 100 %, it is as large as
+  these weights were before anything was changed (root mean squares). The tick: the error at that time. NF4 has its
+  marks closer together near zero, INT4's are evenly spaced.</span></p>
   <details class="after"><summary>What is stored</summary>
     <p><output id="nf4-says"></output></p>
     <p><output id="int4-says"></output></p>
-    <p class="soft">Codes, below the picture, are the marks' numbers as hexadecimal digits. Two share a byte, the first
-    in its high half. Scale: the size of the block's largest weight, which lies on mark 1 or -1. (INT4 has one more,
-    below -1.)</p>
+    <p class="soft">A code is a mark's number, one hexadecimal digit. Two share a byte, the first in its high half.
+    Scale: the size of the block's largest weight, which lies on mark 1 or -1. (INT4 has one more, below -1.)</p>
   </details>
   <p><a href="README.md">The reading</a> says where the marks come from, and <a href="exercise.py">the exercise</a>
   builds them.</p>

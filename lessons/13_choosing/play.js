@@ -112,7 +112,7 @@ function costs(guessed) {
     draw(picture, "rect", { x: across(start), y: LOW, width: across(end) - across(start), height: 17, fill });
     if (across(end) - across(start) > 50) words(picture, across((start + end) / 2), LOW + 13, name, "middle", { style: "fill: var(--page); font-weight: 600" });
   }
-  words(picture, 4, 13, "time for the examples", "start");
+  words(picture, 4, 13, "extra computing time", "start");
   words(picture, LEFT, LOW + 31, "0", "middle");
   words(picture, END, LOW + 31, `${show(far)} queries`, "middle");
   if (from) {
@@ -120,9 +120,12 @@ function costs(guessed) {
     words(picture, across(from), LOW + 31, `about ${about(from)}`, "middle", { style: "font-weight: 600" });
   }
   if (guessed && !isCached()) {
-    const x = across(Math.min(far, guessed)), text = `your guess${guessed > far ? " →" : ""}`, side = x > END - 70 ? -1 : 1;
-    draw(picture, "path", { d: `M${x} 13l-5-9h10Z`, fill: "var(--ink)" });
-    words(picture, x + 8 * side, 13, text, side < 0 ? "end" : "start");
+    const x = across(guessed), y = x < 150 ? 26 : 13, side = x > END - 70 ? -1 : 1; // below the axis's name
+    if (guessed > far) words(picture, END + 5, 13, `your guess: ${show(guessed)} →`, "end");
+    else {
+      draw(picture, "path", { d: `M${x} ${y}l-5-9h10Z`, fill: "var(--ink)" });
+      words(picture, x + 8 * side, y, "your guess", side < 0 ? "end" : "start");
+    }
   }
   draw(picture, "g", { id: "now" });
 }
@@ -172,9 +175,9 @@ function pay(guessed) {
     : guessed < from ? ` That is ${times} times your guess.` : ` You said ${times} times as many.`;
   const percent = (100000 * each()) / (DATA.ms + 1000 * each()); // of the time of very many queries
   say("paid", `${isCached() ? "With a cached prompt, training" : "Training"} costs less from about ${about(from)} queries on:`,
-    ` each saves ${duration(each())}, ${about(from)} of them the ${duration(one.seconds)} of training.${mine} ` +
+    ` each saves ${duration(each())}, training takes ${duration(one.seconds)}.${mine} ` +
     (isCached() ? `At most, ${show(percent, percent < 9.5 ? 1 : 0)} % of the time is saved. ` : ""),
-    ...(isCached() ? ["So the price hardly decides."] : ["Few queries: prompt. Many: train,", " unless the prompt is cached (try it)."]));
+    ...(isCached() ? ["So the price hardly decides."] : ["Accuracy and labels decide first. If both will do: few queries, prompt; many, train,", " unless cached (try it)."]));
 }
 byId("price").textContent = `The cost: training on ${examples(one.examples)} takes ${duration(one.seconds)}, once. After that, a query ` +
   `takes ${duration(DATA.ms / 1000)}; with the best prompt${best.examples ? ", which has examples to read" : ""}, ${duration((DATA.ms + DATA.saved) / 1000)}.`;

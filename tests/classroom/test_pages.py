@@ -648,7 +648,8 @@ def test_lesson_13_asks_when_training_pays_and_marks_where(page):
     assert paid.startswith(f"Training costs less from about {float(f'{about:.2g}'):,.0f} queries on: ")
     assert number_in(paid, "each saves", "s, ") == round(by_prompt - query, 2)
     assert number_in(paid, "That is", "times your guess.") == round(about / 100, 1)
-    assert paid.endswith("Few queries: prompt. Many: train, unless the prompt is cached (try it).")
+    rule = "Accuracy and labels decide first. If both will do: few queries, prompt; many, train,"
+    assert paid.endswith(f"{rule} unless cached (try it).")
     assert not page.value("byId('second').checkVisibility()")
     paths = "[...byId('cost').querySelectorAll('path[d*=L]')].slice(0, 2)"
     lines = page.value(f"{paths}.map((one) => one.getAttribute('d').match(/[\\d.]+/g).map(Number))")
@@ -669,7 +670,7 @@ def test_lesson_13_asks_when_training_pays_and_marks_where(page):
         opened(page, "13", "n")
         assert "ahead from 128 examples on. You said never, but it is." in page.value("byId('verdict').textContent")
         assert words in costed(page, guess)
-    assert "your guess →" in page.value("byId('cost').textContent"), "beyond the edge"
+    assert "your guess: 999,999,999 →" in page.value("byId('cost').textContent"), "beyond the edge"
     assert page.value("byId('queries').value === byId('queries').max")
 
     price = (pages.ROOT / "lessons/13_choosing/price.md").read_text("utf-8")
@@ -1198,6 +1199,22 @@ def test_lesson_11_quantizes_as_minilora_does(page):
     without = without_scripts("11")
     assert f"they use 2 and 1: the error is {nf4:.1f} and {int4:.1f} times as large." in without
     assert f"NF4's error is {quantized(largest, 4, 'nf4')[1] / before[0]:.1f} times as large." in without
+
+
+@needs_chromium
+def test_lesson_11_has_its_answer_in_the_address_while_the_picture_moves(page):
+    page.call("Emulation.setEmulatedMedia", media="", features=[])
+    try:
+        opened(page, "11", "5")
+        shown, address, drawn = page.value("[byId('said').textContent, byId('view').href, svg.textContent]")
+        assert "Weight 15 is 1.6724" not in shown and "value=1.672363" in address and "your guess: 5 marks" in drawn
+        page.value("byId('reset').click()")
+        seen = "[byId('said').textContent, svg.textContent, location.hash]"
+        shown, drawn, address = page.value(f"new Promise((done) => setTimeout(() => done({seen}), 200))")
+        assert shown.startswith("Weight 15 is 0.1672") and "value=0.167236" in address, "the reader's hand goes first"
+        assert "your guess" not in drawn, "it was of the larger weight"
+    finally:
+        still(page)
 
 
 @needs_chromium
