@@ -133,6 +133,7 @@ const redraw = begin({ weight: "which", value: "value", block: "block", ruler: "
     else redraw(); // an address that changes with every frame is refused by browsers
   }, 3000);
   else if (!given().has("value")) byId("value").value = end;
+  return nf4.marks;
 });
 for (const [id, times] of [["tenfold", 10], ["reset", 1]])
   byId(id).addEventListener("click", () => {
