@@ -53,8 +53,8 @@ def body(data: dict) -> str:
     return f"""
 <div class="say">
 <p class="lead">A language model has read Python's documentation. Now it should do better on NumPy's, but none of its
-weights may change. A <b>prefix</b> does that: {virtual} trained entries (a key and a value each, in every layer), v1
-to v{virtual}, stand in front of each text. Take them away, and the old model is back.</p>
+weights may change. A <b>prefix</b> does that: {virtual} entries trained on NumPy's (a key and a value each, in every
+layer), v1 to v{virtual}, stand in front of each text. Take them away, and the old model is back.</p>
 <form id="guess" class="row"><label><span>Your guess first: after “{first["text"]}…”, the model gives
 {100 * word["off"]:.0f}&nbsp;% to “{word["word"]}”. How many per cent with the prefix?</span> <input type="number"
 name="guess" min="0" max="100" placeholder="%" required></label> <button>Check my guess</button></form>
