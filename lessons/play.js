@@ -89,19 +89,20 @@ function copy(event) {
 // A friend's guess, which a link to the question may have, as in play.html#friend=400; "", if one cannot guess that.
 function guessOf(friend, field) {
   field.value = friend;
-  const words = friend && field.checkValidity() ? field.selectedOptions?.[0].text ?? `${field.value} ${field.placeholder}`.trim() : "";
+  const words = friend && field.checkValidity() ? field.selectedOptions?.[0].text ?? field.value : "";
   field.value = "";
-  return words;
+  const unit = field.placeholder ?? field.dataset.unit; // never: none
+  return words === "" || isNaN(words) ? words : `${words} ${words === "1" ? unit.replace(/s$/, "") : unit}`;
 }
 
 // Begin the page. names: its controls by their names in the address; update: draws what they say; then(guess): called
 // once when the reader has committed to a guess, or with null if there is no guess: if the
-// address has a state, or the page is printed.
+// address has a state, or the page is printed. It returns the right answer, where guesses are closer to it or further.
 function begin(names, update, then) {
   controls = names;
   const form = byId("guess");
   const answers = document.querySelectorAll(".after"), friend = guessOf(given().get("friend"), form.elements.guess);
-  const isLinked = [...given().keys()].some((name) => name in controls);
+  const theirs = Number(given().get("friend")), isLinked = [...given().keys()].some((name) => name in controls);
   const redraw = () => {
     update();
     if (form.hidden) remember();
@@ -115,11 +116,12 @@ function begin(names, update, then) {
       <span id="links">· copy link: <a id="question">question${isNone ? "" : " with your guess"}</a> · <a id="view">view with answer</a></span>
       ${isFile ? "· from disk: no link to copy" : ""}</p>`);
     byId("links").hidden = isFile;
-    if (friend && !isNone) document.querySelector(".again span").textContent = `A friend said ${friend}. `;
     document.querySelectorAll(".again a").forEach((link) => (link.href = location.pathname)); // without a state, it begins anew
     if (!isNone) byId("question").href += `#friend=${guess}`; // who follows it sees it after a guess
     for (const id of ["question", "view"]) byId(id).addEventListener("click", copy);
-    then(guess);
+    const truth = then(guess), [mine, other] = [guess, theirs].map((one) => Math.abs(one - truth)); // NaN without a truth
+    const closer = guess === theirs ? ", too" : mine < other ? ": you were closer" : mine > other ? ": they were closer" : "";
+    if (friend && !isNone) document.querySelector(".again span").textContent = `A friend said ${friend}${closer}. `;
     if (guess === null) { // who follows a link sees what the answer answers
       const lead = document.querySelector(".lead"), words = form.querySelector("span").innerHTML;
       document.body.classList.add("linked");
@@ -145,6 +147,7 @@ function begin(names, update, then) {
     open(null);
   } else {
     answers.forEach((one) => one.classList.add("hidden"));
+    if (friend) form.insertAdjacentHTML("beforeend", "<small>A friend has guessed. Can you beat them?</small>");
     update();
   }
   const paper = matchMedia("print"), print = () => form.hidden || open(null); // paper shows the answer

@@ -101,7 +101,7 @@ function arrange() {
     const up = ring.cy.baseVal.value;
     taken.push({ left: LEFT, right: RIGHT, top: up - 11, bottom: up + 11, cost: 1e5 });
   }
-  const put = (label, [a, b], pull = 1) => {
+  const put = (label, [a, b], pull = 1, gap = 6) => {
     label.removeAttribute("transform");
     const { x: dx, y: dy, width, height } = label.getBBox();
     let best = Infinity, place;
@@ -117,11 +117,11 @@ function arrange() {
       }
     if (!place) return;
     label.setAttribute("transform", `translate(${place.left - dx} ${place.top - dy})`);
-    taken.push({ ...place, left: place.left - 6, right: place.right + 6 });
+    taken.push({ ...place, left: place.left - gap, right: place.right + gap });
   };
   const name = (one) => {
     const label = names[DATA.ways.indexOf(one)], isChosen = one === way;
-    label.textContent = one.name.replace("full, ", ""); // short, to fit beside its mark
+    label.textContent = one.name.replace(isChosen ? "full, 25 % " : "full, ", ""); // short, to fit beside its mark
     if (isChosen) draw(label, "tspan", { class: "fine" }, ", λ = 1");
     label.style.fontWeight = isChosen ? 700 : 400;
     put(label, [x(kept(one)[0]), y(kept(one)[1])]);
@@ -142,7 +142,7 @@ function arrange() {
     halfSays.replaceChildren();
     ["λ = 0.5:", ...[["gain", a, most], ["price", b, cost]].map(brief)].forEach((text, i) =>
       draw(halfSays, "tspan", { x: 0, dy: i ? "1.2em" : 0, "font-weight": 600 }, text));
-    put(halfSays, [x(a), y(b)]);
+    put(halfSays, [x(a), y(b)], 1, 18);
   } else put(straightSays, [x(way.strengths.at(-1)[0] * 0.75), y(way.strengths.at(-1)[1] * 0.75)]);
   drawn.filter((one) => one !== way).forEach(name);
   if (isDrawn) put(guessSays, [x(edge), BOTTOM - 8], 3);
@@ -150,6 +150,7 @@ function arrange() {
 const brief = ([what, part, whole]) => `${what}: ${whole > 0 && part > 0 ? percent(part, whole) : "none"}`;
 const says = (what, part, whole) => (whole > 0 && part > 0 ? `${percent(part, whole)} of the ${what}` : `no ${what}`);
 
+const fullName = (name) => name.replace(/full, (.*)/, "full fine-tuning ($1)");
 // What half strength keeps and pays, of a way with its spread over runs, and what the whole way to λ = 1 brought.
 function answer({ name, strengths, runs }) {
   const [half, end] = [strengths[HALF], strengths.at(-1)];
@@ -158,16 +159,15 @@ function answer({ name, strengths, runs }) {
     const spread = Math.sqrt(shares.reduce((a, b) => a + (b - mean) ** 2, 0) / (runs.length - 1));
     return says(what, half[k], end[k]).replace(" %", runs.length > 1 ? ` ± ${show(spread)} %` : " %");
   });
-  const by = name === "LoRA" ? "LoRA" : name.replace("full,", "full fine-tuning,");
-  return `At half strength, ${by} keeps ${gain} and pays ${price} (${runs.length > 1 ? `mean of ${runs.length} runs` : "one run"}).`
+  return `At half strength, ${fullName(name)} keeps ${gain} and pays ${price} (${runs.length > 1 ? `mean of ${runs.length} runs` : "one run"}).`
     .replace(/ (?=[±%])|(?<=±) /g, "\u00a0");
 }
 function whole({ name, strengths }) {
   const best = strengths.reduce((a, point, i) => (point[0] > strengths[a][0] ? i : a), 0), most = strengths.at(-1)[0];
   const at = `at λ = ${DATA.strengths[best]} the gain is ${percent(strengths[best][0], most)}`.replaceAll(" ", "\u00a0");
   return best + 1 < strengths.length
-    ? `With ${name} it even turns up again before λ\u00a0=\u00a01: ${at}, so this training overshot a little.`
-    : `With ${name} the gain still grows up to λ\u00a0=\u00a01.`;
+    ? `With ${fullName(name)} it even turns up again before λ\u00a0=\u00a01: ${at}, so this training overshot a little.`
+    : `With ${fullName(name)} the gain still grows up to λ\u00a0=\u00a01.`;
 }
 
 function update() {
@@ -210,6 +210,7 @@ function update() {
   arrange();
   byId("lambda").textContent = strength.toFixed(1);
   byId("bend").textContent = whole(way);
+  if (isOpen()) document.querySelectorAll(".by").forEach((one) => (one.textContent = fullName(way.name)));
   if (isOpen()) {
     const you = guessed === null || way !== DATA.ways[LORA] ? "" :
       percent(c, most) === `${show(guessed)} %` ? " Exactly what you said." : ` You said ${show(guessed)} %.`;
@@ -230,6 +231,8 @@ const redraw = begin({ s: "strength", way: "way" }, update, (guess) => {
     bend = part;
     update();
   }, 1600);
+  const { strengths } = DATA.ways[LORA];
+  return Math.round((100 * strengths[HALF][0]) / strengths.at(-1)[0]);
 });
 addEventListener("resize", update);
 

@@ -1,8 +1,12 @@
 """Lesson 07's page: learned and forgotten in training, and by λ after it. See lessons/pages.py."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 
 from minilora.data.batches import MixedBatches
+from minilora.formats.atomic import read_json
 from minilora.measure.lab import Lab
 from minilora.train import load
 from minilora.train.loop import History, TrainConfig, train
@@ -18,6 +22,7 @@ WAYS = {  # method, share of replay, number of runs
     "LoRA": ("lora", 0.0, 3),
     "norms alone": ("norms", 0.0, 1),
 }
+LIVE = Path(__file__).parents[1] / "08_lora/live.py"  # whose LoRA trained longer
 STRENGTHS = np.arange(11) / 10
 SETTINGS = {"steps": 60, "warmup": 3, "lr_floor": 0.0, "eval_every": 10}  # as the study of strengths has them
 
@@ -55,13 +60,19 @@ def summary(data: dict) -> str:
 
 def body(data: dict) -> str:
     replayed = next(100 * share for name, (_, share, _) in WAYS.items() if share)
-    once = " and ".join(name for name, (*_, runs) in WAYS.items() if runs == 1)
+    once = ", and ".join(name.replace("full,", "full fine-tuning with") for name, (*_, n) in WAYS.items() if n == 1)
+    record = read_json(LIVE.with_suffix(".json"))
+    steps = re.search(r"--steps (\d+)", LIVE.read_text("utf-8"))[1]
+    ends = ((record["rank"][0], record["rank"][-1]), record["old"])  # without and with LoRA
+    gain, price = (100 * (half - a) / (b - a) for half, (a, b) in zip(record["half"], ends, strict=True))
     return f"""
 <div class="say">
-<p class="lead"><span>With LoRA, a small language model learned NumPy's documentation (the gain) and forgot some of
-Python's (the price). Now turn that change down:</span> λ&nbsp;=&nbsp;1 is the trained model, 0 the old one.</p>
+<p class="lead"><span>With <em class="by">LoRA</em>, a small language model learned NumPy's documentation (the gain) and
+forgot some of Python's (the price). Now turn that change down:</span> λ&nbsp;=&nbsp;1 is the trained model, 0 the old
+one.</p>
 <form id="guess" class="row"><label><span>Your guess first: at half strength, λ&nbsp;=&nbsp;0.5, how many per cent of
-the gain does LoRA keep?</span> <input type="number" name="guess" min="0" max="200" required></label>
+the gain does <em class="by">LoRA</em> keep?</span> <input type="number" name="guess" min="0" max="200"
+placeholder="%" required></label>
 <button>Check my guess</button> <small class="soft">or drag the ?</small></form>
 <p class="answer" id="verdict" role="status"></p>
 <!-- summary -->
@@ -71,6 +82,7 @@ the gain does LoRA keep?</span> <input type="number" name="guess" min="0" max="2
     #plane {{ max-height: max(22rem, calc(100vh - 8rem)); }}
     #plane .other {{ opacity: .6; }}
     @media (prefers-color-scheme: dark) {{ #plane .other {{ opacity: .8; }} }}
+    .by {{ font-style: normal; }}
     #plane .past {{ opacity: .55; }}
     #said {{ min-height: 3em; }}
     @media screen and (max-width: 60rem) {{ /* what λ is stays when the rest of the lead has made room */
@@ -98,7 +110,9 @@ the gain does LoRA keep?</span> <input type="number" name="guess" min="0" max="2
   is a slope that gets flatter on the way, so the first half brings most. <span id="bend"></span></p>
   <p class="after"><b>What one does with it:</b> after training, try a few strengths on parts of both texts that were
   held back, and keep the best: that takes no further training. But the gain is a mean over much text, and single words
-  can still swing back: <a href="../08_lora/live.html">see one do it</a>.</p>
+  can still swing back: <a href="../08_lora/live.html">see one do it</a>. (LoRA trained longer there,
+  {steps} steps in place of {SETTINGS["steps"]}: half strength has {gain:.0f}&nbsp;% of that gain, for
+  {price:.0f}&nbsp;% of the price.)</p>
   <p class="soft">Gain: by how many bits per character NumPy's text surprises the model less than before; price: by how
   many Python's surprises it more.<span class="after"> Per cent are of where training ended,
   λ&nbsp;=&nbsp;1.</span></p>
@@ -106,7 +120,7 @@ the gain does LoRA keep?</span> <input type="number" name="guess" min="0" max="2
   <p>{replayed:.0f} % replay: that share of each batch is Python's text. Norms alone: the weights of the normalization
   layers train, and nothing else. {SETTINGS["steps"]} steps, measured on texts that were not trained on: a path has a
   mark every {SETTINGS["eval_every"]} steps, and ends at the large mark, the step that is kept. Every point of the
-  dotted line is measured, too. All are means of three runs, each with other text (of {once}: one run); ± is their
+  dotted line is measured, too. All are means of three runs, each with other text ({once}: one run each); ± is their
   standard deviation.</p>
   <div class="wide"><table><thead><tr><th scope="col">way, in bits per character</th><th scope="col">gain</th>
   <th scope="col">price</th></tr></thead><tbody id="ends"></tbody></table></div></details>

@@ -84,5 +84,6 @@ const redraw = begin({ r: "rank" }, update, (guess) => {
     Object.assign(document.createElement("b"), { textContent: answer }),
     `, with ${share} % of ΔW's numbers.${guess === needed ? " Exactly what you said." : ""}`);
   if (guess !== null) glide(byId("rank"), needed, () => redraw(), 2000);
+  return needed;
 });
 addEventListener("resize", update);

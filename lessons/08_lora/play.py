@@ -53,7 +53,7 @@ pieces</em>: each is one column times one row, so it has {height} + {width} numb
 <div>
 <form id="guess" class="row"><label><span>Your guess first: ΔW is the sum of {all_pieces} thin pieces. How many of
 them, largest first, hold 80 % of it?</span>
-<input type="number" name="guess" min="1" max="{all_pieces}" required></label>
+<input type="number" name="guess" min="1" max="{all_pieces}" placeholder="pieces" required></label>
 <button>Check my guess</button></form>
 <p class="answer" id="verdict" role="status"></p>
 </div>

@@ -20,6 +20,16 @@ function percent(x, digits = 1) {
   return `${show(100 * x, digits)}\u00a0%`;
 }
 
+// Per cent without decimals that sum to 100: the largest remainders are rounded up.
+function wholes(shares) {
+  const out = shares.map((x) => Math.floor(100 * x + 1e-9)), left = shares.map((x, i) => 100 * x - out[i]);
+  const order = [...shares.keys()].sort((a, b) => left[b] - left[a]);
+  for (const i of order.slice(0, 100 - sum(out))) out[i]++;
+  return out;
+}
+// As percent(), for a share that is rounded to `whole`.
+const ofWhole = (whole, x) => (whole % 100 ? `${whole}\u00a0%` : percent(x, 0));
+
 const words = (x, y, text, anchor = "middle", style = "") => draw(svg, "text", { x, y, "text-anchor": anchor, style }, text);
 const short = (name, most = 11) => (name.length > most ? `${name.slice(0, Math.max(1, most - 1))}…` : name);
 const chosen = () => sentences[Number(byId("sentence").value) - 1];
@@ -36,6 +46,7 @@ function arcs(one, part) {
   const off = looks(one, one.off), on = looks(one, one.on), names = [...on.keys()].map((j) => (j < virtual ? `v${j + 1}` : one.tokens[j - virtual]));
   const own = on.map((weight, j) => part * weight + (1 - part) * (j < virtual ? 0 : off[j - virtual]));
   const slot = 400 / names.length, x = (j) => slot * (j + 0.5), last = names.length - 1, ground = 96;
+  const whole = wholes(own);
   own.forEach((weight, j) => {
     if (weight < 0.004) return;
     const from = x(last), loop = Math.max(0, Math.min(14, slot / 2 - 10)), high = ground - 28 - 86 * ((last - j) / last);
@@ -51,7 +62,7 @@ function arcs(one, part) {
     const room = Math.floor(slot / (slot < 50 ? 13 : 6.3)); // in letters
     words(x(j), ground + 20, short(name, room), "middle", j === last ? "font-weight: 700" : isIn && !part ? "fill: var(--soft)" : "");
     if (part > 0 && part < 1) return;
-    const share = isIn && !part ? "off" : slot < 40 ? show(100 * own[j]) : percent(own[j], 0);
+    const share = isIn && !part ? "off" : slot < 40 ? show(whole[j]) : ofWhole(whole[j], own[j]);
     words(x(j), ground + 44, share, "middle", "fill: var(--soft)");
   });
 }
@@ -65,7 +76,7 @@ function bars(one, part) {
     draw(svg, "rect", { x, y: top - 7, width: 11, height: 11, fill });
     words(x + 16, top + 3, text, "start");
   }
-  const others = (which) => 1 - sum(one.words.map((word) => word[which]));
+  const others = (which) => 1 - sum(one.words.map((word) => Math.round(100 * word[which]) / 100)); // all sum to 100 %
   [...one.words, { word: "all others", off: others("off"), on: others("on") }].forEach(({ word, off, on }, i, { length }) => {
     const y = top + 12 + 41 * i + (i && 11), isAsked = !isOpen && i === 0, share = off + (on - off) * part;
     words(0, y + 21, short(word), "start", i === 0 ? "font-weight: 700" : i === length - 1 ? "fill: var(--soft)" : "");
@@ -85,6 +96,7 @@ function bars(one, part) {
   });
 }
 
+const other = document.createElement("span"); // in the answer, which is about the first sentence
 let isOpen = false; // the prefix waits for the guess
 let part = 0; // how far the prefix is on, between 0 and 1 only while it moves
 function update() {
@@ -94,6 +106,7 @@ function update() {
   bars(one, part);
   const share = ofPrefix(looks(one, one.on)), next = one.words.map(({ word, off, on }) => `“${word}” ${percent(isOn ? on : off, 0)}`);
   const name = rank ? `layer ${Math.floor(head / heads) + 1}, head ${(head % heads) + 1}` : `mean of all ${N}`;
+  other.textContent = one === sentences[0] ? "" : ` (That is after “${sentences[0].text}…”. The picture shows “${one.text}…”.)`;
   byId("head-says").textContent = name;
   byId("head").setAttribute("aria-valuetext", name);
   byId("said").textContent = `“${one.tokens.at(-1)}”, the last of ${one.tokens.length} tokens, gives ` +
@@ -114,7 +127,7 @@ begin({ sentence: "sentence", head: "head", prefix: "prefix" }, update, (percent
   const [first] = sentences, [asked] = first.words, mean = sum(first.on.map(ofPrefix)) / N, most = first.on[first.order[N - 1]];
   const truth = Object.assign(document.createElement("b"), { textContent: `${percent(asked.on, 0)} for “${asked.word}”.` });
   const jump = Object.assign(document.createElement("a"), { target: "_self", textContent: "show it", href: `#sentence=1&head=${N}&prefix=1` });
-  byId("verdict").replaceChildren(truth, `${percents === null ? "" : ` You said ${show(percents)} %.`} No weight has changed; ` +
+  byId("verdict").replaceChildren(truth, percents === null ? "" : ` You said ${show(percents)} %.`, other, " No weight has changed; " +
     `there is only more to look at. “${first.tokens.at(-1)}” now gives ${percent(mean)} of its attention to v1 to v${virtual}, and the words give way. ` +
     `One head gives them ${percent(ofPrefix(most))} (`, jump, ").");
   isOpen = true;
@@ -123,5 +136,6 @@ begin({ sentence: "sentence", head: "head", prefix: "prefix" }, update, (percent
     byId("prefix").focus({ preventScroll: true });
     turn();
   }
+  return Math.round(100 * asked.on);
 });
 byId("prefix").addEventListener("input", turn);

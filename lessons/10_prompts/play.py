@@ -1,12 +1,14 @@
 """Lesson 10's page: what a model expects next with and without a prefix, and where it looks. See lessons/pages.py."""
 
 import re
+from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
 
 from lessons.pages import packed, unpacked
 from minilora import functional as F
+from minilora.formats.atomic import read_json
 from minilora.measure.lab import Lab
 from minilora.tensor import no_grad
 from minilora.train import load
@@ -19,7 +21,9 @@ HEADLINE = "How likely is “array” after “A list of ar…” with a prefix 
 NAME = "prefix"  # in the links of other pages
 ABOUT = "A few trained entries in front of a sentence, and a language model expects another word"
 SENTENCES = ("A list of ar", "import nu", "This exception is")  # chosen because they show something
+LIVE = Path(__file__).parents[1] / "08_lora/live.py"  # whose LoRA trained longer
 P = 4  # virtual tokens
+STEPS = 60  # of training
 WORDS = 2  # next words that are shown; a third row has all others
 
 
@@ -43,23 +47,25 @@ def summary(data: dict) -> str:
 def body(data: dict) -> str:
     virtual, first, heads = data["virtual"], data["sentences"][0], data["layers"] * data["heads"]
     (off, on, full), trained, word = data["bits"], np.prod(data["prefix"]["shape"]), first["words"][0]
+    lora = read_json(LIVE.with_suffix(".json"))["rank"][-1]
+    more = re.search(r"--steps (\d+)", LIVE.read_text("utf-8"))[1]
     last, lost = (one := data["sentences"][-1]), one["words"][0]
     return f"""
 <div class="say">
 <p class="lead">A language model has read Python's documentation. Now it should do better on NumPy's, but none of its
-weights may change. A <b>prefix</b> does that: {virtual} entries, v1 to v{virtual}, trained on NumPy's documentation,
-stand in front of each text. Take them away, and the old model is back.</p>
+weights may change. A <b>prefix</b> does that: {virtual} entries trained on NumPy's (a key and a value each, in every
+layer), v1 to v{virtual}, stand in front of each text. Take them away, and the old model is back.</p>
 <form id="guess" class="row"><label><span>Your guess first: after “{first["text"]}…”, the model gives
 {100 * word["off"]:.0f}&nbsp;% to “{word["word"]}”. How many per cent with the prefix?</span> <input type="number"
-name="guess" min="0" max="100" required></label> <button>Check my guess</button></form>
+name="guess" min="0" max="100" placeholder="%" required></label> <button>Check my guess</button></form>
 <p class="answer" id="verdict" role="status"></p>
 <!-- summary -->
 </div>
 <section class="stage">
   <figure><svg class="picture" id="arrows" viewBox="0 0 400 305" role="img" aria-label="What the last token of a
   sentence looks at, in the prefix and in the words, and below it bars of what the model expects next"></svg></figure>
-  <div class="row"><select id="sentence" aria-label="sentence"></select>
-    <label class="after"><input type="checkbox" id="prefix" checked> prefix</label></div>
+  <div class="row after"><select id="sentence" aria-label="sentence"></select>
+    <label><input type="checkbox" id="prefix" checked> prefix</label></div>
   <div class="row after"><label class="long">head <input type="range" id="head" min="0" max="{heads}" value="0">
     <b id="head-says" style="width: 8.5rem"></b></label></div>
   <output class="said" id="said" aria-live="polite" style="min-height: 3em"></output>
@@ -68,15 +74,16 @@ name="guess" min="0" max="100" required></label> <button>Check my guess</button>
   <p class="after"><b>Is it more than one sentence?</b> These were chosen because they show something. Over
   {data["characters"]:,} characters of NumPy's documentation that the prefix was not trained on, the model needs
   {on:.2f} bits per character with it and {off:.2f} without (fewer is better). Training all
-  {data["weights"] / 1e6:.1f} million weights on the same text, for as many steps, leads to {full:.2f}; the prefix has
-  {trained:,} trained numbers.</p>
+  {data["weights"] / 1e6:.1f} million weights on the same text, for the same {STEPS} steps, leads to {full:.2f}; the
+  prefix has {trained:,} trained numbers. (LoRA's {lora:.2f} on <a href="../08_lora/live.html">lesson 08's live page</a>
+  comes after {more} steps on more text: it does not show that LoRA beats training all weights.)</p>
   <p class="after"><b>The price:</b> after “<a target="_self" href="#sentence={len(data["sentences"])}&head=0&prefix=1"
   >{last["text"]}…</a>”, “{lost["word"]}” falls from {100 * lost["off"]:.0f} to {100 * lost["on"]:.0f} %. As many
   characters of Python's documentation take {data["old"][1]:.2f} bits each in place of {data["old"][0]:.2f}, until the
   prefix is taken away.</p>
-  <p class="soft">The picture is one sentence; the first has {len(first["tokens"])} tokens. It shows what the last of
-  them looks at, since from there the model expects the next word. An arc is as thick as its share of the attention. A
-  word is as likely as its next piece, and the model that expects it more wrote the rest of it. <span class="after">The
+  <p class="soft">The arcs show what the last token of the sentence looks at, because from there the model expects what
+  comes next: the thicker an arc, the larger its share of the attention. A bar is the probability of the next token,
+  often only a piece of a word, and the word beside it is how the model went on from that token. <span class="after">The
   slider begins with the mean of all {heads} heads, and goes on from the head that gives the prefix least to the one
   that gives it most.</span></p>
   <p><a href="README.md">The reading</a> says where a prefix comes from, and <a href="exercise.py">the exercise</a>
@@ -163,7 +170,7 @@ def measure() -> dict:
     lab = Lab(load.base_folder(), validation_characters=4_000)  # tests on the text that live.py of lesson 08 tests on
     text, trained = lab.domain_text(40_000, seed=0), {}
     for method in ("prefix", "full"):
-        config = TrainConfig(steps=60, warmup=3, eval_every=20, peak_lr=METHODS[method].lr)
+        config = TrainConfig(steps=STEPS, warmup=3, eval_every=20, peak_lr=METHODS[method].lr)
         trained[method], _ = lab.adapt(method, text, config, Options(virtual_tokens=P))
     (parameter,) = (p for p in trained["prefix"].parameters() if p.requires_grad)
     return record(lab, packed(parameter.numpy()), lab.bits(trained["full"], lab.domain_test))

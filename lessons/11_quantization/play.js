@@ -130,9 +130,10 @@ const redraw = begin({ weight: "which", value: "value", block: "block", ruler: "
     ` The ${others(OWN, OUTLIER, SIZE).length + 1} weights of a block share one ruler, and ` +
     `weight ${OUTLIER + 1} stretches it: its marks are far apart, and the others' error, in red, is ` +
     `${nf4.times} times as large. With INT4's ruler, they ${int4.marks === 1 ? "all share one mark" : `use ${int4.marks} marks`}, and the error is ${int4.times} times as large.`);
-  if (guess === null && given().has("value")) return;
-  byId("value").value = END; // and the address, at once; the picture follows, unless the reader moves something
+  if (guess !== null || !given().has("value"))
+    byId("value").value = END; // and the address, at once; the picture follows, unless the reader moves something
   if (guess !== null) glide(slider, placeOf(END), (part) => update(part < 1 && value() === END ? valueAt(Number(slider.value)) : value()), 3000);
+  return nf4.marks;
 });
 for (const [id, times] of [["tenfold", 10], ["reset", 1]])
   byId(id).addEventListener("click", () => {

@@ -64,7 +64,7 @@ def body(data: dict) -> str:
 stretched to the largest weight: here, number {place + 1}. What if that one were far larger?</p>
 <form id="guess" class="row"><label><span>Your guess first: the other {beside} weights use
 {quantized(weights, "nf4", SIZE)[0]} of the sixteen marks. How many will they use when weight {place + 1} is ten times
-as large?</span> <input type="number" name="guess" min="1" max="16" required></label>
+as large?</span> <input type="number" name="guess" min="1" max="16" placeholder="marks" required></label>
 <button>Check my guess</button></form>
 <p class="answer" id="verdict" role="status"></p>
 <!-- summary -->

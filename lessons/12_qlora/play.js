@@ -190,4 +190,5 @@ begin({ model: "shape", texts: "batch", tokens: "length", card: "card", checkpoi
   moves = true;
   drawn = DATA.ways.map(() => DATA.kinds.map(() => 0)); // the bars grow
   byId("checkpointing").focus({ preventScroll: true });
+  return sum(of("full"));
 });

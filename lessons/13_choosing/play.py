@@ -164,8 +164,8 @@ def body(data: dict) -> str:
 every prompt of a small language model, or train the model on all of them once.</p>
 <form id="guess" class="row"><label><span>Your guess first: how many examples does training need to beat the best
 prompt <em>clearly</em>? <small>(Clearly: the 95&nbsp;% interval of its lead lies above 0, so it is hardly
-chance.)</small></span> <select name="guess" required><option value="">choose</option>{sizes}<option
-value="0">never</option></select></label> <button>Check my guess</button></form>
+chance.)</small></span> <select name="guess" data-unit="examples" required><option value="">choose</option>{sizes}
+<option value="0">never</option></select></label> <button>Check my guess</button></form>
 <p class="answer" id="verdict" role="status"></p>
 <!-- summary -->
 <form id="second" class="row after"><label><span><span id="price"></span> After how many queries has training cost

@@ -123,7 +123,7 @@ def test_the_picture_on_the_readme_moves_through_what_minilora_computes(tokenize
     for word, first, *_, last in zip(record["words"], *record["shares"], strict=True):
         bar = picture[picture.index(f">{word}<") :]
         motion, width = re.search(r'animation-name: ([\w-]+)".*\n<rect .* width="(.+?)"', bar).groups()
-        assert float(width) == pytest.approx(800 * last)  # 10 % of the axis are 80 units
+        assert float(width) == pytest.approx(750 * last)  # 10 % of the axis are 75 units
         assert motions[motion].startswith(f"0%, 20% {{ transform: scaleX({first / last:.3f}) }}")
     shown = re.findall(r'<g class="move" [^>]*?( opacity="0")?>\n<text[^>]*>Convert the input</text>', picture)
     assert shown == [' opacity="0"'] * 4 + [""], "without motion, the last"

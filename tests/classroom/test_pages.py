@@ -415,14 +415,39 @@ def test_a_shared_state_leads_back_to_the_guess(page, script):
     page.value("setTimeout(() => (location.hash = byId('question').hash), 50) && undefined")
     time.sleep(0.5)
     assert not page.value("byId('guess').hidden || byId('verdict').textContent || byId('guess').elements.guess.value")
-    assert "friend" not in page.value("document.querySelector('main').innerText"), "not before one's own guess"
+    hint = page.value("byId('guess').innerText")
+    assert "A friend has guessed. Can you beat them?" in hint and "A friend said" not in hint, (
+        "not before one's own guess"
+    )
     page.value(f"byId('guess').elements.guess.value = {mine}, byId('guess').requestSubmit()")
-    assert page.value("document.querySelector('.again').innerText").startswith(f"A friend said {mine}")
+    again = page.value("document.querySelector('.again').innerText")
+    assert again.startswith(f"A friend said {mine}") and ", too. " in again
     for nonsense in ("", "-1", "%3Cb%3E1"):
         page.value(f"setTimeout(() => (location.hash = 'friend={nonsense}'), 50) && undefined")
         time.sleep(0.5)
         page.value(f"byId('guess').elements.guess.value = {mine}, byId('guess').requestSubmit()")
         assert "friend" not in page.value("document.querySelector('.again').innerText")
+
+
+@needs_chromium
+@pytest.mark.parametrize(
+    ("number", "mine", "friend", "words"),
+    [
+        ("07", "90", "50", "50 %: you were closer."),
+        ("08", "30", "1", "1 piece: they were closer."),
+        ("10", "50", "50", "50 %, too."),
+        ("11", "1", "16", "16 marks: you were closer."),
+        ("12", "1", "2", "2 GB: they were closer."),
+        ("13", "0", "32", "32 examples."),
+    ],
+)
+def test_a_friends_guess_comes_with_its_unit_and_who_was_closer(page, number, mine, friend, words):
+    (script,) = [script for script in SCRIPTS if script.parent.name.startswith(number)]
+    page.open(script.with_suffix(".html"))
+    page.value(f"setTimeout(() => (location.hash = 'friend={friend}'), 50) && undefined")
+    time.sleep(0.5)
+    page.value(f"byId('guess').elements.guess.value = {mine}, byId('guess').requestSubmit()")
+    assert page.value("document.querySelector('.again').innerText").startswith(f"A friend said {words}")
 
 
 @needs_chromium
@@ -964,9 +989,9 @@ def test_a_record_that_cannot_be_makes_no_page(record):
 @pytest.mark.parametrize(
     ("number", "other", "typed"),
     [
-        ("07", lambda: trained_ways(9, 0.6), "0 0.5 1 10 25 60"),
+        ("07", lambda: trained_ways(9, 0.6), "0 0.5 1 10 25 60 200"),
         ("08", lambda: pieces(matrix(51, 77)), "1 8 80 100"),
-        ("10", lambda: scored(WORDS[:5], 3, 7, 9), "1 100"),
+        ("10", lambda: scored(WORDS[:5], 3, 7, 9), "08 1 60 100 200"),
         ("11", lambda: weights(14, 0.3), "1 4 4.13 4.5 8 10 16 32 64 100"),
         ("12", lambda: planned(0.83), "2 4 8 10 16 24 32 48 64 65 80 512"),
     ],
@@ -982,7 +1007,12 @@ def test_no_measured_number_is_typed_by_hand(number, other, typed):
         )
         return set(re.findall(r"\d[\d.,]*\d|\d", words))
 
-    assert numbers(was) & numbers(other()) <= set(typed.split())
+    shown, live = (
+        numbers(was),
+        {"rank": [3.0, 2.2], "old": [1.5, 1.8], "half": [2.3, 1.6]},
+    )  # 08's, of which others tell
+    with patch.dict(names["body"].__globals__, read_json=lambda path: live):
+        assert shown & numbers(other()) <= set(typed.split())
 
 
 @needs_chromium
@@ -1317,6 +1347,7 @@ def test_lesson_10_tells_what_changed_and_why(page):
     page.open(script.with_suffix(".html"))
     before = page.value(drawn)
     assert all(f"v{i + 1}off" in before for i in range(virtual)), "before the guess, the prefix is seen, and off"
+    assert not page.value("byId('sentence').checkVisibility()"), "the question is about the first sentence"
     assert "? %" in before and "your guess" not in before and "the words all of its attention" in page.value(caption)
     opened(page, "10", "50")
     verdict, after = page.value("byId('verdict').textContent"), page.value(drawn)
@@ -1353,11 +1384,37 @@ def test_lesson_10_tells_what_changed_and_why(page):
     assert f"layer {least // data['heads'] + 1}, head {least % data['heads'] + 1}" in page.value(caption)
     page.value("document.querySelector('.more a[href^=\"#\"]').click(); new Promise((done) => setTimeout(done, 100))")
     assert "“is”" in page.value(caption) and f"mean of {heads} heads" in page.value(caption)
+    rows = page.value("sentences.flatMap((one) => [...one.on, ...one.off].map((row) => sum(wholes(row))))")
+    assert set(rows) == {100}
+    numbers = "[...svg.querySelectorAll('text')].map((one) => one.textContent).filter((text) => text.endsWith('%'))"
+    for i, one in enumerate(data["sentences"]):
+        *_, a, b, c, d, e, f = page.value(f"byId('sentence').value = {i + 1}, update(), {numbers}")
+        for column in ((a, c, e), (b, d, f)):
+            assert sum(int(share.strip("<\xa0%")) for share in column) == 100, one["text"]
     page.value("byId('prefix').focus()")
     page.press(" ")
     lost = data["sentences"][-1]["words"][0]
     assert f"“raised” {100 * lost['off']:.0f}\xa0%" in page.value(caption), "the old model is back"
     assert "all of its attention" in page.value(caption) and f"v{virtual}off" in page.value(drawn)
+
+
+@needs_chromium
+def test_a_link_to_another_sentence_of_lesson_10_says_so_in_the_answer(page):
+    page.open(pages.ROOT / "lessons/10_prompts/play.html")
+    page.value("location.hash = '#sentence=3&head=36&prefix=1'; new Promise((done) => setTimeout(done, 100))")
+    verdict = page.value("byId('verdict').textContent")
+    assert "for “array”. (That is after “A list of ar…”. The picture shows “This exception is…”.)" in verdict
+    page.value("byId('sentence').value = 1, byId('sentence').dispatchEvent(new Event('input'))")
+    assert "The picture shows" not in page.value("byId('verdict').textContent")
+
+
+@needs_chromium
+def test_a_link_to_another_way_of_lesson_07_asks_about_that_way(page):
+    page.open(pages.ROOT / "lessons/07_forgetting/play.html")
+    page.value("location.hash = '#s=0.8&way=full%2C+25+%25+replay'; new Promise((done) => setTimeout(done, 100))")
+    asked = page.value("document.querySelector('.lead + p').textContent").replace("\n", " ")
+    assert asked.endswith("how many per cent of the gain does full fine-tuning (25 % replay) keep?")
+    assert "full fine-tuning (25 % replay) keeps" in page.value("byId('verdict').textContent").replace("\xa0", " ")
 
 
 @needs_chromium
