@@ -48,7 +48,8 @@ STRENGTHS, WORDS = (0, 0.25, 0.5, 0.75, 1), 5  # at these λ, with so many words
 LONGEST = 6  # tokens of a word in the table
 HALF = 0.5  # λ of the reader's guess, which is about the first of these beginnings
 EXAMPLES = {  # beginnings, and what to see there
-    "Return an": "Half-way, a word leads that leads at neither end. At λ = 0, LoRA adds nothing, so both sheets are the same.",
+    "Return an": "Half-way, a word leads that leads at neither end. At λ = 0, LoRA adds nothing, so both sheets are "
+    "the same.",
     "Convert the input to an": "Turn r down: the first of the eight pieces is enough for “array” to lead.",
     "Returns\n": "Not the words but the form: NumPy's documentation underlines its headings. Turn r down: below 5, the "
     "line is gone.",
@@ -323,7 +324,8 @@ sheets, each model goes on with the token that it expects most.</p>
 documentation that the adapter was not trained on, the model needs {learned} bits per character at λ = 0, {HALF} and 1.
 The price: on Python's documentation, which the base was trained on, it needs {price}. So half the strength has
 {gained:.0f} % of the gain for {paid:.0f} % of the price. (This adapter was trained for {steps} steps; those of
-<a href="../07_forgetting/play.html">page 07</a>, for {short["SETTINGS"]["steps"]}, have {kept} for {cost}.) Fewer pieces, at λ = 1, gain less: on NumPy's, {ranks}.</p>
+<a href="../07_forgetting/play.html">page 07</a>, for {short["SETTINGS"]["steps"]}, have {kept} for {cost}.) Fewer
+pieces, at λ = 1, gain less: on NumPy's, {ranks}.</p>
 <p class="soft">The adapter comes from <code>{COMMAND}</code>. Base and adapter have 8 bits per weight here. The forward
 pass is plain JavaScript, in the source of this page, and a test compares its logits with minilora's. Nothing that you
 type is sent anywhere.</p>

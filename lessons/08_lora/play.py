@@ -48,8 +48,8 @@ def body(data: dict) -> str:
     return f"""
 <div class="say">
 <p class="lead">Full fine-tuning was free to change all {height * width:,} numbers of this weight, the last
-layer's value matrix (it makes what attention passes on, {height} numbers out of {width}). ΔW is what it changed. LoRA may only add up <em>thin
-pieces</em>: each is one column times one row, so it has {height} + {width} numbers.</p>
+layer's value matrix (it makes what attention passes on, {height} numbers out of {width}). ΔW is what
+it changed. LoRA may only add up <em>thin pieces</em>: each is one column times one row, so it has {height} + {width} numbers.</p>
 <div>
 <form id="guess" class="row"><label><span>Your guess first: ΔW is the sum of {all_pieces} thin pieces. How many of
 them, largest first, hold 80 % of it (its numbers squared, added up)?</span>
@@ -136,9 +136,10 @@ them, largest first, hold 80 % of it (its numbers squared, added up)?</span>
   <p class="after"><b>What one takes home:</b> each piece costs {height} + {width} numbers, and the first ones bring
   the most. What counts is the text: with {SOME} pieces of every matrix's change, the model keeps
   {100 * data["gain"][SOME]:.0f}&nbsp;% of its gain. But this matrix is an easy one: the model's
-  {len(others) - 1} linear maps and its embedding need from {others[0]} to {others[-1]} pieces for 80&nbsp;%, the middle one {others[len(others) // 2]}. And of random
-  numbers, the first {most} hold only {100 * held(chance, most):.0f}&nbsp;%, and 80&nbsp;% need {needed(chance)}. LoRA
-  does not cut ΔW afterwards: it trains its r pieces from the start. <a href="live.html">See LoRA at work on your own
+  {len(others) - 1} linear maps and its embedding need from {others[0]} to {others[-1]} pieces for 80&nbsp;%, the
+  middle one {others[len(others) // 2]}. And of random numbers, the first {most} hold only
+  {100 * held(chance, most):.0f}&nbsp;%, and 80&nbsp;% need {needed(chance)}. LoRA does not cut ΔW afterwards: it
+  trains its r pieces from the start. <a href="live.html">See LoRA at work on your own
   sentence.</a></p>
   <p class="soft">A small language model learned NumPy's documentation. Blue: less than before; orange: more; no colour:
   as before. The framed column times the framed row is one piece<span class="after">, the last of the sum</span>. What a

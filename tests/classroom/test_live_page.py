@@ -317,7 +317,7 @@ def test_a_token_that_was_read_is_not_read_again(page, tokenizer):
 def test_a_link_to_copy_has_sentence_rank_and_strength(page):
     assert not page.value("byId('view').checkVisibility()"), "a link to this disk leads nobody else here"
     wait(page, "rests.size === ROWS && !timers.has(remember)")
-    assert page.value("isAsking && !location.hash && byId('view').href === location.href"), "who follows it guesses, too"
+    assert page.value("isAsking && !location.hash && byId('view').href === location.href"), "it leads to the question"
     type_text(page, "It is a\n🙂")
     page.value("byId('rank').value = 3")
     wait(page, "decodeURIComponent(byId('view').href.replaceAll('+', ' ')).endsWith('#t=It is a\\n🙂&r=3&s=1')")
