@@ -270,7 +270,7 @@ def body(data: dict) -> str:
     steps = COMMAND.split("--steps ")[1].split()[0]
     other = RECORD.parents[1] / "07_forgetting/play.py"
     short = runpy.run_path(str(other))
-    kept, cost = short["shares"](read_json(other.with_suffix(".json")), "LoRA")
+    gain, cost = short["shares"](read_json(other.with_suffix(".json")), "LoRA")
     weights = re.sub("(.{1000})", r"\1\n", base64.b85encode(everything, pad=True).decode())
     buttons = "".join(f'<button type="button">{text}</button>\n'.replace("\n<", "↵<") for text in EXAMPLES)
     sheets = "".join(
@@ -324,7 +324,7 @@ sheets, each model goes on with the token that it expects most.</p>
 documentation that the adapter was not trained on, the model needs {learned} bits per character at λ = 0, {HALF} and 1.
 The price: on Python's documentation, which the base was trained on, it needs {price}. So half the strength has
 {gained:.0f} % of the gain for {paid:.0f} % of the price. (This adapter was trained for {steps} steps; those of
-<a href="../07_forgetting/play.html">page 07</a>, for {short["SETTINGS"]["steps"]}, have {kept} for {cost}.) Fewer
+<a href="../07_forgetting/play.html">page 07</a>, for {short["SETTINGS"]["steps"]}, have {gain} for {cost}.) Fewer
 pieces, at λ = 1, gain less: on NumPy's, {ranks}.</p>
 <p class="soft">The adapter comes from <code>{COMMAND}</code>. Base and adapter have 8 bits per weight here. The forward
 pass is plain JavaScript, in the source of this page, and a test compares its logits with minilora's. Nothing that you

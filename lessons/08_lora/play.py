@@ -49,7 +49,8 @@ def body(data: dict) -> str:
 <div class="say">
 <p class="lead">Full fine-tuning was free to change all {height * width:,} numbers of this weight, the last
 layer's value matrix (it makes what attention passes on, {height} numbers out of {width}). ΔW is what
-it changed. LoRA may only add up <em>thin pieces</em>: each is one column times one row, so it has {height} + {width} numbers.</p>
+it changed. LoRA may only add up <em>thin pieces</em>: each is one column times one row, so it
+has {height} + {width} numbers.</p>
 <div>
 <form id="guess" class="row"><label><span>Your guess first: ΔW is the sum of {all_pieces} thin pieces. How many of
 them, largest first, hold 80 % of it (its numbers squared, added up)?</span>
