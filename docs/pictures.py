@@ -58,12 +58,12 @@ def strength() -> Diagram:
     d = Diagram(
         FULL_WIDTH,
         382,
-        f"What a model of Python's documentation expects after “{text}”, as LoRA, trained on NumPy's, is turned up "
-        f"from λ = 0 to 1: {rows[0][0]} at first, {rows[-1][0]} at the end. It writes “{text}{record['written'][0]}” "
-        f"at first, and “{text}{record['written'][-1]}” at the end.",
+        f"What a tiny model of Python's documentation expects after “{text}”, as LoRA, trained on NumPy's, is turned "
+        f"up from λ = 0 to 1: {rows[0][0]} at first, {rows[-1][0]} at the end. It writes "
+        f"“{text}{record['written'][0]}” at first, and “{text}{record['written'][-1]}” at the end.",
     )
     d.text(20, 36, f"“{text} …”: what comes next?", LARGE, "start", "bold")
-    d.text(20, 72, "A model of Python's docs, as LoRA of NumPy's is turned up", LARGE, "start", "soft")
+    d.text(20, 72, "A tiny model of Python's docs, as NumPy's LoRA is turned up", LARGE, "start", "soft")
     left, wide = 160, 750  # of the bars; units per 100 %
     for share in (0.2, 0.4):
         d.line((left + wide * share, 108), (left + wide * share, 308), look="faint")

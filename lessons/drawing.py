@@ -20,6 +20,7 @@ SECOND, THIRD, FOURTH = "second", "third", "fourth"  # further colours, where pa
 FORWARD, GRADIENT = "forward", "gradient"  # of arrows
 WIDTH = 520
 LETTERS, SMALL = 17, 15  # heights
+MOVING = 0.3  # of the time of each value that something moves through; then it stands
 
 _LIGHT = {
     "ground": "#fcfcfa",
@@ -178,11 +179,11 @@ class Diagram:
         self._move(values, lambda: self.circle(xs[-1], y, radius, kind=kind))
 
     def moving_text(self, x: float, y: float, texts: Sequence[str], size: float = LETTERS, look: str = "") -> None:
-        """Write one text after the other in one place, in step with the moving bars."""
+        """Write one text after the other in one place; each gives way when the moving bars are half-way to the next."""
         for shown, words in enumerate(texts):
             values = [f"opacity: {int(i == shown)}; animation-timing-function: step-end" for i in range(len(texts))]
             still = "" if shown == len(texts) - 1 else ' opacity="0"'
-            self._move(values, partial(self.text, x, y, words, size, "start", look), still)
+            self._move(values, partial(self.text, x, y, words, size, "start", look), still, MOVING / 2)
 
     def svg(self) -> str:
         """Return the picture as a file's text."""
@@ -212,10 +213,11 @@ class Diagram:
             ]
         )
 
-    def _move(self, values: list[str], draw: Callable[[], None], still: str = "") -> None:
-        """Let what is drawn go through values of a property: each stands as long as the change to it takes."""
+    def _move(self, values: list[str], draw: Callable[[], None], still: str = "", change: float = MOVING) -> None:
+        """Let what is drawn go through values of a property. change: the part of its time until a value stands."""
         n = len(values)
-        frames = (f"{100 * (i + 0.5 * (i > 0)) / n:.0f}%, {100 * (i + 1) / n:.0f}% {{ {values[i]} }}" for i in range(n))
+        starts = [0, *(i + change for i in range(1, n))]
+        frames = (f"{_n(100 * starts[i] / n)}%, {_n(100 * (i + 1) / n)}% {{ {values[i]} }}" for i in range(n))
         name = self._moves.setdefault(" ".join(frames), f"move-{len(self._moves)}")
         self._parts.append(f'<g class="move" style="animation-name: {name}"{still}>')
         draw()

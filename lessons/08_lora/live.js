@@ -226,7 +226,7 @@ function caption() {
   const own = DATA.examples.findIndex((one) => one.text === byId("text").value);
   buttons.forEach((button, i) => button.setAttribute("aria-pressed", i === own));
   byId("look").className = isAsking ? "answer" : "soft";
-  byId("look").textContent = own < 0 ? "A sentence of your own." : isAsking
+  byId("look").textContent = own < 0 ? "Move λ and r: when does another word lead?" : isAsking
     ? QUESTION : DATA.examples[own].look;
   byId("pick").textContent = isAsking ? "click your guess" : "pick one to go on";
 }
@@ -273,7 +273,7 @@ function update() {
   paint();
   sheets[1].classList.add("pale");
   later(writeOn, 100);
-  later(remember, 400);
+  if (!isAsking) later(remember, 400); // the address of a page with its question has no state: a link to it asks, too
 }
 
 // One row per token: a button that appends it, a bar and a number for each model.
@@ -376,6 +376,7 @@ function start() {
     write(DATA.examples[i].text);
   }));
   byId("view").hidden = location.protocol === "file:"; // which leads nobody else here
+  byId("view").href = location.href;
   byId("view").addEventListener("click", copy);
   addEventListener("hashchange", restore);
   restore();

@@ -13,6 +13,7 @@ has the adapter and what was measured with it: COMMAND trains it, in a minute or
 import base64
 import html
 import re
+import runpy
 import subprocess
 import sys
 import tempfile
@@ -47,7 +48,8 @@ STRENGTHS, WORDS = (0, 0.25, 0.5, 0.75, 1), 5  # at these λ, with so many words
 LONGEST = 6  # tokens of a word in the table
 HALF = 0.5  # λ of the reader's guess, which is about the first of these beginnings
 EXAMPLES = {  # beginnings, and what to see there
-    "Return an": "Half-way, a word leads that leads at neither end. At λ = 0, the green sheet is the grey one.",
+    "Return an": "Half-way, a word leads that leads at neither end. At λ = 0, LoRA adds nothing, so both sheets are "
+    "the same.",
     "Convert the input to an": "Turn r down: the first of the eight pieces is enough for “array” to lead.",
     "Returns\n": "Not the words but the form: NumPy's documentation underlines its headings. Turn r down: below 5, the "
     "line is gone.",
@@ -265,6 +267,10 @@ def body(data: dict) -> str:
     gained, paid = (100 * (half - off) / (full - off) for off, half, full in turned)
     parameters = load.load_model("base")[0].parameters()
     everything = b"".join(as_bytes(one.data) for one in parameters) + base64.b64decode(read_json(RECORD)["adapter"])
+    steps = COMMAND.split("--steps ")[1].split()[0]
+    other = RECORD.parents[1] / "07_forgetting/play.py"
+    short = runpy.run_path(str(other))
+    gain, cost = short["shares"](read_json(other.with_suffix(".json")), "LoRA")
     weights = re.sub("(.{1000})", r"\1\n", base64.b85encode(everything, pad=True).decode())
     buttons = "".join(f'<button type="button">{text}</button>\n'.replace("\n<", "↵<") for text in EXAMPLES)
     sheets = "".join(
@@ -317,7 +323,9 @@ sheets, each model goes on with the token that it expects most.</p>
 <p>The beginnings above were chosen because they show something. Over {record["characters"]:,} characters of NumPy's
 documentation that the adapter was not trained on, the model needs {learned} bits per character at λ = 0, {HALF} and 1.
 The price: on Python's documentation, which the base was trained on, it needs {price}. So half the strength has
-{gained:.0f} % of the gain for {paid:.0f} % of the price. Fewer pieces, at λ = 1, gain less: on NumPy's, {ranks}.</p>
+{gained:.0f} % of the gain for {paid:.0f} % of the price. (This adapter was trained for {steps} steps; those of
+<a href="../07_forgetting/play.html">page 07</a>, for {short["SETTINGS"]["steps"]}, have {gain} for {cost}.) Fewer
+pieces, at λ = 1, gain less: on NumPy's, {ranks}.</p>
 <p class="soft">The adapter comes from <code>{COMMAND}</code>. Base and adapter have 8 bits per weight here. The forward
 pass is plain JavaScript, in the source of this page, and a test compares its logits with minilora's. Nothing that you
 type is sent anywhere.</p>

@@ -8,6 +8,7 @@ const needed = DATA.sizes.findIndex((_, i) => held(i + 1) >= 0.8) + 1;
 const chance = DATA.random.map((size) => size * size), all = chance.reduce((a, x) => a + x, 0); // a matrix of random numbers
 let guessed = null; // how many pieces the reader said
 const percent = (share) => `${share < 1 && share >= 0.9995 ? "over 99.9" : show(100 * share, 1)} %`; // 100 % is all of it
+const short = (share) => percent(share).replace("over", ">"); // in one line
 
 heat(byId("whole"), height, width, change.at, most);
 
@@ -64,11 +65,11 @@ function update() {
   byId("rest-says").textContent = `the rest: ${show(100 - 100 * held(r), 1)} %`;
   const random = chance.slice(0, r).reduce((a, x) => a + x, 0) / all;
   byId("said").textContent =
-    `r = ${r}: ${show(100 * part, 1)} % of the numbers, ${percent(held(r))} of ΔW (of random numbers ${percent(random)}). ` +
-    `With ${r} in every matrix: ${percent(DATA.gain[r])} of the gain in text.`;
+    `r = ${r}: ${show(100 * part, 1)} % of the numbers, ${short(held(r))} of ΔW (of random numbers ${short(random)}). ` +
+    `With ${r} in every matrix: ${short(DATA.gain[r])} of the gain in text.`;
   byId("r").textContent = r;
-  gauge("gained", DATA.gain[r], percent(DATA.gain[r]));
-  gauge("held", held(r), percent(held(r)));
+  gauge("gained", DATA.gain[r], short(DATA.gain[r]));
+  gauge("held", held(r), short(held(r)));
   spectrum(r);
 }
 

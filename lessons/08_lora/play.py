@@ -47,12 +47,13 @@ def body(data: dict) -> str:
     most, all_pieces, others = needed(sizes), len(sizes), data["needed"]
     return f"""
 <div class="say">
-<p class="lead">Full fine-tuning was free to change all {height * width:,} numbers of this weight, the value matrix of
-the last layer, which maps {width} numbers to {height}. ΔW is what it changed. LoRA may only add up <em>thin
-pieces</em>: each is one column times one row, so it has {height} + {width} numbers.</p>
+<p class="lead">Full fine-tuning was free to change all {height * width:,} numbers of this weight, the last
+layer's value matrix (it makes what attention passes on, {height} numbers out of {width}). ΔW is what
+it changed. LoRA may only add up <em>thin pieces</em>: each is one column times one row, so it
+has {height} + {width} numbers.</p>
 <div>
 <form id="guess" class="row"><label><span>Your guess first: ΔW is the sum of {all_pieces} thin pieces. How many of
-them, largest first, hold 80 % of it?</span>
+them, largest first, hold 80 % of it (its numbers squared, added up)?</span>
 <input type="number" name="guess" min="1" max="{all_pieces}" placeholder="pieces" required></label>
 <button>Check my guess</button></form>
 <p class="answer" id="verdict" role="status"></p>
@@ -94,12 +95,12 @@ them, largest first, hold 80 % of it?</span>
     @media (max-width: 40rem) {{ #said {{ font-size: .9rem; line-height: 1.35; }} }}
     @media (min-width: 60rem) {{ #said {{ min-height: 1.5em; }} }}
     #spectrum {{ height: 8.5rem; }}
+    .gauge {{ grid-template-columns: 6.5rem 1fr 4.7rem; }} .gauge b {{ white-space: nowrap; }}
     .gauge > span:nth-child(2) {{ margin-right: 2.8rem; }}
     .gauge > span:nth-child(2)::after {{ content: "100 %"; position: absolute; left: calc(100% + 5px);
       font-size: 12px; line-height: .9rem; white-space: nowrap; }}
-    #held u {{ position: absolute; inset: -2px 20% -2px auto; border-right: 2px solid; padding-right: 3px;
-      font: 600 13px/1.4 system-ui, sans-serif; text-decoration: none;
-      text-shadow: 0 0 2px var(--page), 0 0 3px var(--page), 0 0 4px var(--page); }}
+    #held u {{ position: absolute; inset: -2px 20% -2px auto; border-right: 2px solid; padding: 0 3px;
+      font: 600 13px/1.4 system-ui, sans-serif; text-decoration: none; background: var(--page); }}
     @media (min-width: 60rem) {{ /* who follows a link has the question and its answer beside what they are about */
       .linked .say {{ grid-template-rows: auto 1fr; }}
       .linked .lead {{ grid-row: 1 / 3; }}
@@ -135,10 +136,11 @@ them, largest first, hold 80 % of it?</span>
 <div class="more">
   <p class="after"><b>What one takes home:</b> each piece costs {height} + {width} numbers, and the first ones bring
   the most. What counts is the text: with {SOME} pieces of every matrix's change, the model keeps
-  {100 * data["gain"][SOME]:.0f}&nbsp;% of its gain. But this matrix is an easy one: the model's {len(others)}
-  need from {others[0]} to {others[-1]} pieces for 80&nbsp;%, the middle one {others[len(others) // 2]}. And of random
-  numbers, the first {most} hold only {100 * held(chance, most):.0f}&nbsp;%, and 80&nbsp;% need {needed(chance)}. LoRA
-  does not cut ΔW afterwards: it trains its r pieces from the start. <a href="live.html">See LoRA at work on your own
+  {100 * data["gain"][SOME]:.0f}&nbsp;% of its gain. But this matrix is an easy one: the model's
+  {len(others) - 1} linear maps and its embedding need from {others[0]} to {others[-1]} pieces for 80&nbsp;%, the
+  middle one {others[len(others) // 2]}. And of random numbers, the first {most} hold only
+  {100 * held(chance, most):.0f}&nbsp;%, and 80&nbsp;% need {needed(chance)}. LoRA does not cut ΔW afterwards: it
+  trains its r pieces from the start. <a href="live.html">See LoRA at work on your own
   sentence.</a></p>
   <p class="soft">A small language model learned NumPy's documentation. Blue: less than before; orange: more; no colour:
   as before. The framed column times the framed row is one piece<span class="after">, the last of the sum</span>. What a

@@ -316,6 +316,8 @@ def test_a_token_that_was_read_is_not_read_again(page, tokenizer):
 @needs_chromium
 def test_a_link_to_copy_has_sentence_rank_and_strength(page):
     assert not page.value("byId('view').checkVisibility()"), "a link to this disk leads nobody else here"
+    wait(page, "rests.size === ROWS && !timers.has(remember)")
+    assert page.value("isAsking && !location.hash && byId('view').href === location.href"), "it leads to the question"
     type_text(page, "It is a\n🙂")
     page.value("byId('rank').value = 3")
     wait(page, "decodeURIComponent(byId('view').href.replaceAll('+', ' ')).endsWith('#t=It is a\\n🙂&r=3&s=1')")
@@ -333,7 +335,7 @@ def test_one_writes_along_by_keyboard_and_the_address_keeps_it(page):
     page.press("Enter")
     wait(page, "location.hash.startsWith('#t=')")
     assert page.value("byId('text').value") == FIRST + " array", "the whole word"
-    wait(page, "byId('look').textContent.startsWith('A sentence of your own')")
+    wait(page, "byId('look').textContent.startsWith('Move λ and r')")
     page.value("byId('rank').value = 2")
     page.value("byId('examples').children[3].focus()")
     page.press("Enter")

@@ -1176,6 +1176,8 @@ def test_lesson_08_adds_up_pieces_as_numpy_does(page):
     opened(page, "08", "90")
     verdict = page.value("byId('verdict').textContent")
     assert verdict.startswith("90 pieces hold over 99.9 % of ΔW. ")
+    heights = "[8, 92, 96].map((r) => { byId('rank').value = r; update(); return document.body.offsetHeight; })"
+    assert len(set(page.value(heights))) == 1, "numbers stay in their line"
     assert page.value("[byId('guess').elements.guess.max, byId('rank').max]") == ["96", "96"]
 
 
