@@ -1414,8 +1414,8 @@ def test_a_link_to_another_sentence_of_lesson_10_says_so_in_the_answer(page):
 def test_a_link_to_another_way_of_lesson_07_asks_about_that_way(page):
     page.open(pages.ROOT / "lessons/07_forgetting/play.html")
     page.value("location.hash = '#s=0.8&way=full%2C+25+%25+replay'; new Promise((done) => setTimeout(done, 100))")
-    asked = page.value("document.querySelector('.lead + p').textContent").replace("\n", " ")
-    assert asked.endswith("how many per cent of the gain does full fine-tuning (25 % replay) keep?")
+    question = page.value("document.querySelector('.lead + p').textContent").replace("\n", " ")
+    assert question.endswith("how many per cent of the gain does full fine-tuning (25 % replay) keep?")
     assert "full fine-tuning (25 % replay) keeps" in page.value("byId('verdict').textContent").replace("\xa0", " ")
 
 
