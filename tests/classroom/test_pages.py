@@ -1257,20 +1257,20 @@ def test_lesson_07_moves_the_point_that_was_measured(page):
     for way in ways.values():  # λ = 0 is the base and λ = 1 what training kept
         assert way["strengths"][0] == way["path"][0] == [0, 0]
         assert way["strengths"][-1] == pytest.approx(way["path"][way["steps"].index(way["kept"])], abs=2e-5)
-    lab = Lab(load.base_folder(), test_characters=12_000)
+    lab = Lab(load.base_folder(), test_characters=30_000)
     bits = [lab.bits(lab.base(), text) for text in (lab.domain_test, lab.base_test)]
     assert data["base"] == pytest.approx(bits, rel=OTHER_TEXT)
 
-    half, whole = (np.array(ways["LoRA"]["strengths"][i]) for i in (10, 20))
+    half, whole = (np.array(ways["LoRA"]["strengths"][i]) for i in (5, 10))
     opened(page, "07", "70")
     verdict = page.value("byId('verdict').textContent")
-    assert number_in(verdict, "LoRA keeps", "% of the gain") == round(100 * half[0] / whole[0])
-    assert number_in(verdict, "and pays", "% of the price.") == round(100 * half[1] / whole[1])
+    kept, paid = (100 * half / whole).round()
+    assert number_in(verdict, "LoRA keeps", "±") == kept and number_in(verdict, "and pays", "±") == paid
 
     def check(name: str, place: int) -> None:
         caption = page.value("byId('said').textContent")
         learned, forgotten = ways[name]["strengths"][place]
-        assert caption.startswith(f"λ = {place / 20:.2f}: gain {learned:.3f} bits per character"), caption
+        assert caption.startswith(f"λ = {place / 10:.1f}: gain {learned:.3f} bits per character"), caption
         assert f", price {forgotten:.3f}" in caption and page.value("byId('way').value") == name
         left, ground = (float(page.value(f"ring.getAttribute('{name}')")) for name in ("cx", "cy"))
         where = "(([x, y]) => [x, y])([{}({}), {}({})])".format("x", learned, "y", forgotten)
@@ -1279,16 +1279,15 @@ def test_lesson_07_moves_the_point_that_was_measured(page):
 
     page.value("byId('way').focus()")
     page.press("Home")
-    check("full fine-tuning", 10)
+    check("full fine-tuning", 5)
     without = without_scripts("07")
     assert number_in(without, "LoRA's gain is", "bits per character") == round(whole[0], 3)
     assert number_in(without, "and its price", "of the old one") == round(whole[1], 3)
-    learned, forgotten = (100 * half / whole).round()
-    assert f"keeps {learned:.0f} % of the gain ({half[0]:.3f})" in without
-    assert f"pays {forgotten:.0f} % of the price ({half[1]:.3f})" in without
+    assert re.search(rf"keeps {kept:.0f} ± \d+ % of the gain \({half[0]:.3f}\)", without)
+    assert re.search(rf"pays {paid:.0f} ± \d+ % of the price \({half[1]:.3f}\)", without)
     for way in ways.values():
-        (learned, forgotten), (most, cost) = way["strengths"][10], way["strengths"][-1]
-        assert cost <= 0 or learned > 0.9 * most and forgotten < 0.25 * cost, "half keeps nearly all, and costs little"
+        (learned, forgotten), (most, cost) = way["strengths"][5], way["strengths"][-1]
+        assert cost <= 0 or learned > 0.8 * most and forgotten < 0.25 * cost, "half keeps nearly all, and costs little"
 
 
 def attention(model, ids: np.ndarray) -> np.ndarray:
