@@ -57,7 +57,8 @@ def wrap_message(message: str) -> str:
     if not sys.stderr.isatty():
         return message  # one line, for scripts
     message = UNBROKEN.sub(lambda match: match[0].replace(" ", "\0"), message)
-    return fill(message, line_width(), break_long_words=False, break_on_hyphens=False).replace("\0", " ")
+    lines = [fill(line, line_width(), break_long_words=False, break_on_hyphens=False) for line in message.split("\n")]
+    return "\n".join(lines).replace("\0", " ")
 
 
 def escape(value: object, limit: int = 80) -> str:

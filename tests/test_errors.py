@@ -45,6 +45,7 @@ def test_a_message_is_wrapped_in_a_terminal_but_not_within_a_command(capsys, mon
     for whole in ("runs/my-long-named-folder", "--overwrite", "minilora finetune --resume --out 'runs/my first'"):
         assert whole in text
     assert all(len(line) <= columns or line.startswith("minilora finetune") for line in lines)
+    assert wrap_message("minilora: note: two\n  lines") == "minilora: note: two\n  lines"
     errors.print_notes([LONG])
     assert all(len(line) <= 80 for line in capsys.readouterr().err.splitlines())
 

@@ -29,9 +29,8 @@ from minilora.formats.atomic import show_path, to_utf8
 TEXTS = ("prompt", "instruction", "text", "question", "input")
 ANSWERS = ("response", "completion", "output", "label", "answer")
 SETTINGS = ("text_column", "label_column", "instruction")
-Wanted = tuple[
-    str | None, tuple[str, ...], str
-]  # a column: its chosen name, its usual names, and the flag to choose it
+# A column that rows should have: its chosen name, its usual names, and the flag to choose it.
+Wanted = tuple[str | None, tuple[str, ...], str]
 
 
 @dataclass(frozen=True)
