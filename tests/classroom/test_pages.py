@@ -1264,8 +1264,8 @@ def test_lesson_07_moves_the_point_that_was_measured(page):
     half, whole = (np.array(ways["LoRA"]["strengths"][i]) for i in (5, 10))
     opened(page, "07", "70")
     verdict = page.value("byId('verdict').textContent")
-    kept, paid = (100 * half / whole).round()
-    assert number_in(verdict, "LoRA keeps", "±") == kept and number_in(verdict, "and pays", "±") == paid
+    gain, price = (100 * half / whole).round()
+    assert number_in(verdict, "LoRA keeps", "±") == gain and number_in(verdict, "and pays", "±") == price
 
     def check(name: str, place: int) -> None:
         caption = page.value("byId('said').textContent")
@@ -1283,8 +1283,8 @@ def test_lesson_07_moves_the_point_that_was_measured(page):
     without = without_scripts("07")
     assert number_in(without, "LoRA's gain is", "bits per character") == round(whole[0], 3)
     assert number_in(without, "and its price", "of the old one") == round(whole[1], 3)
-    assert re.search(rf"keeps {kept:.0f} ± \d+ % of the gain \({half[0]:.3f}\)", without)
-    assert re.search(rf"pays {paid:.0f} ± \d+ % of the price \({half[1]:.3f}\)", without)
+    assert re.search(rf"keeps {gain:.0f} ± \d+ % of the gain \({half[0]:.3f}\)", without)
+    assert re.search(rf"pays {price:.0f} ± \d+ % of the price \({half[1]:.3f}\)", without)
     for way in ways.values():
         (learned, forgotten), (most, cost) = way["strengths"][5], way["strengths"][-1]
         assert cost <= 0 or learned > 0.8 * most and forgotten < 0.25 * cost, "half keeps nearly all, and costs little"
