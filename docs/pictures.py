@@ -62,7 +62,7 @@ def strength() -> Diagram:
         f"up from λ = 0 to 1: {rows[0][0]} at first, {rows[-1][0]} at the end. It writes "
         f"“{text}{record['written'][0]}” at first, and “{text}{record['written'][-1]}” at the end.",
     )
-    d.text(20, 36, f"“{text} …”: what comes next?", LARGE, "start", "bold")
+    d.text(20, 36, f"“{text} …”: five next words", LARGE, "start", "bold")
     d.text(20, 72, "A tiny model of Python's docs, as NumPy's LoRA is turned up", LARGE, "start", "soft")
     left, wide = 160, 750  # of the bars; units per 100 %
     for share in (0.2, 0.4):

@@ -121,7 +121,7 @@ input[type=range] { flex: 1 1 6rem; min-width: 0; margin: 0; }
 button, select, input[type=number] { font: inherit; padding: .2rem .8rem; border-radius: .4rem;
   border: 1px solid var(--soft); background: var(--panel); color: var(--ink); }
 :focus-visible { outline: 3px solid var(--ink); outline-offset: 2px; }
-input[type=number] { padding: .2rem .4rem; width: 4.8rem; background: var(--page); }
+input[type=number] { padding: .2rem .4rem; width: 5.8rem; background: var(--page); }
 .answer { border-left: .3rem solid var(--ink); padding-left: .8rem; }
 .answer:empty { display: none; }
 a[href$=".md"]::after { content: " (text)"; font-size: .85em; color: var(--soft); } /* from disk; on the site, a page */

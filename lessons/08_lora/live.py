@@ -48,8 +48,7 @@ STRENGTHS, WORDS = (0, 0.25, 0.5, 0.75, 1), 5  # at these λ, with so many words
 LONGEST = 6  # tokens of a word in the table
 HALF = 0.5  # λ of the reader's guess, which is about the first of these beginnings
 EXAMPLES = {  # beginnings, and what to see there
-    "Return an": "Half-way, a word leads that leads at neither end. At λ = 0, LoRA adds nothing, so both sheets are "
-    "the same.",
+    "Return an": "Half-way, a word leads that leads at neither end.",
     "Convert the input to an": "Turn r down: the first of the eight pieces is enough for “array” to lead.",
     "Returns\n": "Not the words but the form: NumPy's documentation underlines its headings. Turn r down: below 5, the "
     "line is gone.",

@@ -83,9 +83,10 @@ name="guess" min="0" max="100" placeholder="%" required></label> <button>Check m
   prefix is taken away.</p>
   <p class="soft">The arcs show what the last token of the sentence looks at, because from there the model expects what
   comes next: the thicker an arc, the larger its share of the attention. A bar is the probability of the next token,
-  often only a piece of a word, and the word beside it is how the model went on from that token. <span class="after">The
-  slider begins with the mean of all {heads} heads, and goes on from the head that gives the prefix least to the one
-  that gives it most.</span></p>
+  often only a piece of a word, and the word beside it is how the model went on from that token. Nothing stands before
+  the sentence here; lesson 08's live page puts the mark of a new text before it, so its percentages differ.
+  <span class="after">The slider begins with the mean of all {heads} heads, and goes on from the head that gives the
+  prefix least to the one that gives it most.</span></p>
   <p><a href="README.md">The reading</a> says where a prefix comes from, and <a href="exercise.py">the exercise</a>
   puts one into every layer.</p>
 </div>

@@ -78,7 +78,7 @@ function duration(seconds, beside = seconds) { // 0.37 → "0.37 s", 1860 → "3
   let [rest, i, other] = [seconds, 0, beside];
   for (; rest >= 1.5 * times[i][0]; i++) [rest, other] = [rest / times[i][0], other / times[i][0]];
   const least = Math.min(rest, Math.max(1, other));
-  return `${show(rest, least < 0.0995 ? 3 : least < 0.995 ? 2 : least < 9.95 ? 1 : 0)} ${times[i][1]}`;
+  return `${show(rest, least < 0.00995 ? 4 : least < 0.0995 ? 3 : least < 0.995 ? 2 : least < 9.95 ? 1 : 0)} ${times[i][1]}`;
 }
 const about = (n) => show(Number(n.toPrecision(2)));
 

@@ -708,7 +708,7 @@ def test_lesson_13_asks_when_training_pays_and_marks_where(page):
     )
     assert "You said" not in paid and "your guess" not in drawn, "that was of another prompt"
     assert page.value("one.cheaperIfCached") == pytest.approx(in_reading, abs=1), "as the reading counts it"
-    assert number_in(paid, "each saves", "s, ") == round(seconds / in_reading, 3)
+    assert number_in(paid, "each saves", "s, ") == round(seconds / in_reading, 4)
     assert page.value(OUTSIDE) == [] and page.value("byId('queries').value === byId('queries').max")
     page.press(" ")
     assert page.value("byId('paid').textContent").startswith(
