@@ -4,7 +4,7 @@ The base is a pretrained model's folder or GGUF file. Held-out text of its pretr
 the loss that an adaptation causes there is what the model forgot.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,8 @@ class Lab:
     """The base in `base_folder` and the data to measure it on. Every draw is seeded, so equal calls give equal numbers.
 
     seq_len, batch_size: for training on text, in tokens and rows. test_characters, validation_characters: length of
-    each held-out text.
+    each held-out text. own: {method: function of (model, options, seed)} that adapts a model in place, instead of the
+    library's code for that method.
     """
 
     def __init__(
@@ -34,8 +35,9 @@ class Lab:
         batch_size: int = 8,
         test_characters: int = 20_000,
         validation_characters: int = 6_000,
+        own: Mapping[str, Callable] | None = None,
     ):
-        self.base_folder, self.seq_len, self.batch_size = base_folder, seq_len, batch_size
+        self.base_folder, self.seq_len, self.batch_size, self.own = base_folder, seq_len, batch_size, own or {}
         self.tokenizer = load.tokenizer_of(base_folder)
         self.base_parts, self.domain_parts = (corpora.split(corpora.load(name)) for name in (BASE_DATA, DOMAIN))
         self.domain_validation = self._stream(self.domain_parts.validation, validation_characters)
@@ -69,7 +71,9 @@ class Lab:
 
     def _adapted(self, model, method: str, options: Options | None, tokens, seed: int):
         """Return the model, made trainable by `method`."""
-        return model if method == SCRATCH else methods.adapt(model, method, options, tokens, seed)
+        if method in self.own:
+            self.own[method](model, options or Options(), seed)
+        return model if method == SCRATCH or method in self.own else methods.adapt(model, method, options, tokens, seed)
 
     # Text
 

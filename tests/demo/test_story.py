@@ -1,16 +1,21 @@
 """pytest tests/demo/test_story.py: the demo's story with everything made tiny."""
 
+import runpy
 from dataclasses import replace
 
 import pytest
 
+from minilora.classroom.lessons.lesson import find_lesson
 from minilora.cli import main
 from minilora.data.tokenizer import Tokenizer
 from minilora.demo import story
 from minilora.demo.base import Base
 from minilora.errors import MiniloraError
+from minilora.measure.lab import Lab
 from minilora.measure.records import Records
+from minilora.train import load
 from minilora.train.loop import TrainConfig
+from minilora.train.methods import Options
 
 pytestmark = pytest.mark.host
 
@@ -87,6 +92,20 @@ def test_the_story_is_told_measured_and_cached(tiny, capsys, monkeypatch):
     same = ("domain", "base_text", "curve")  # training left the cached base as it was
     for key, row in records.rows.items():
         assert [again[key].get(name) for name in same] == [row.get(name) for name in same]
+
+
+@pytest.mark.slow
+def test_a_readers_own_lora_trains_in_the_lab(tiny):
+    """A reader's own LoRA is passed to the lab as lesson 08's page shows it."""
+    solution = runpy.run_path(str(find_lesson("08").folder / "solution.py"))
+
+    def mine(model, options, seed):
+        solution["inject"](model, ["q_proj", "v_proj"], options.rank, 2.0 * options.rank, seed)
+
+    lab = Lab(TINY.base.cached()[0], 32, 4, 1_000, 1_000, own={"lora": mine})
+    assert load.count_parameters(lab.fresh("lora", 0, Options(rank=2)))[0] == 2 * 2 * (16 + 16)  # on q and v
+    _, history = lab.adapt("lora", lab.domain_text(2_000, 0), TrainConfig(steps=2, peak_lr=1e-2, eval_every=2))
+    assert history.evaluations[-1]["value"] != history.evaluations[0]["value"]
 
 
 def test_a_file_of_something_else_is_not_written_over(tmp_path, capsys):
